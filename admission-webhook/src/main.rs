@@ -1,0 +1,3 @@
+//! Gives pods the locality of their volumes at admission.
+
+fn main() {}

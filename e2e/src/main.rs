@@ -1,0 +1,3 @@
+//! The lab: a real Kubernetes cluster on one machine, and the scenarios that run on it.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! csi.proto and kubelet's plugin registration, and the code generated from them.

@@ -1,0 +1,1 @@
+//! Typed driver of drbdsetup and drbdmeta.

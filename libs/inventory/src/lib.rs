@@ -1,0 +1,1 @@
+//! Folds watched cluster objects into the snapshot that placement decides on.

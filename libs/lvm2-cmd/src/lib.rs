@@ -1,0 +1,1 @@
+//! Typed driver of lvm2 and dmsetup.

@@ -1,0 +1,1 @@
+//! What every binary shares: flags, logs, health, metrics, TLS, leases, watches folded into indexes.

@@ -1,0 +1,3 @@
+//! CSI Controller service and the cluster-wide controllers.
+
+fn main() {}

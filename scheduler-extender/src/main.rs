@@ -1,0 +1,3 @@
+//! Answers kube-scheduler: which nodes can take a pod's volumes, and which is best.
+
+fn main() {}
