@@ -6,7 +6,8 @@ pub use prost_types::Timestamp;
 
 /// `csi.v1`: the services Identity, Controller, Node and the others, each as `<service>_client` and `<service>_server`.
 ///
-/// `Debug` of a message hides secrets, parameters and contexts.
+/// `Debug` of a message hides secrets, parameters and contexts. `VolumeCondition`, which CSI 1.13 removed, is still here
+/// (build.rs says why).
 #[allow(
     clippy::all,
     clippy::pedantic,
@@ -46,6 +47,26 @@ pub mod registration {
 #[cfg(test)]
 mod tests {
     use super::v1::{CreateVolumeRequest, NodePublishVolumeRequest, NodeStageVolumeRequest};
+
+    #[test]
+    fn volume_condition_keeps_its_old_numbers_on_the_wire() {
+        use super::v1::{NodeGetVolumeStatsResponse, VolumeCondition, node_service_capability};
+        let response = NodeGetVolumeStatsResponse {
+            usage: Vec::new(),
+            volume_condition: Some(VolumeCondition {
+                abnormal: true,
+                message: "x".to_owned(),
+            }),
+        };
+        assert_eq!(
+            prost::Message::encode_to_vec(&response),
+            [0x12, 5, 0x08, 1, 0x12, 1, b'x']
+        );
+        assert_eq!(
+            node_service_capability::rpc::Type::VolumeCondition as i32,
+            4
+        );
+    }
 
     fn a_map() -> std::collections::HashMap<String, String> {
         std::iter::once(("the-key".to_owned(), "the-value".to_owned())).collect()
