@@ -7,14 +7,8 @@
 //! former, so it is put back under its old numbers (which 1.13 keeps reserved): both generations are served.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, error, fs};
-
-use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{
-    DescriptorProto, EnumDescriptorProto, EnumValueDescriptorProto, FieldDescriptorProto,
-    FileDescriptorProto,
-};
 
 /// Fields hidden in `Debug`, wherever they occur.
 ///
@@ -30,15 +24,13 @@ const HIDDEN: &[&str] = &[
 
 fn main() -> Result<(), Box<dyn error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let mut descriptors = protox::compile(["csi.proto", "pluginregistration.proto"], ["proto"])?;
-
-    for file in descriptors
-        .file
-        .iter_mut()
-        .filter(|file| file.package() == "csi.v1")
-    {
-        restore_volume_condition(file)?;
-    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    let csi = with_volume_condition(&fs::read_to_string("proto/csi.proto")?)?;
+    fs::write(out.join("csi.proto"), csi)?;
+    let descriptors = protox::compile(
+        ["csi.proto", "pluginregistration.proto"],
+        [out.as_path(), Path::new("proto")],
+    )?;
 
     let mut builder = tonic_prost_build::configure();
     let mut redacted = String::new();
@@ -59,90 +51,29 @@ fn main() -> Result<(), Box<dyn error::Error>> {
         }
     }
     builder.compile_fds(descriptors)?;
-
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     fs::write(out.join("redacted.rs"), redacted)?;
     Ok(())
 }
 
-/// Adds `message VolumeCondition { bool abnormal = 1; string message = 2; }`, the fields of that type, and the
-/// capabilities `VOLUME_CONDITION`, as CSI 1.12 had them.
-fn restore_volume_condition(file: &mut FileDescriptorProto) -> Result<(), String> {
-    const STATUS_MESSAGES: &[&[&str]] = &[
-        &["NodeGetVolumeStatsResponse"],
-        &["ListVolumesResponse", "VolumeStatus"],
-        &["ControllerGetVolumeResponse", "VolumeStatus"],
+/// The text of csi.proto with `VolumeCondition`, the fields of that type, and the capabilities `VOLUME_CONDITION`,
+/// as CSI 1.12 had them.
+fn with_volume_condition(text: &str) -> Result<String, String> {
+    const CHANGES: &[(&str, usize, &str)] = &[
+        ("reserved 2;", 3, "VolumeCondition volume_condition = 2;"),
+        ("reserved 4;", 1, "VOLUME_CONDITION = 4;"),
+        ("reserved 11;", 1, "VOLUME_CONDITION = 11;"),
     ];
-    for path in STATUS_MESSAGES {
-        let message = message_at(&mut file.message_type, path)?;
-        message.reserved_range.clear();
-        message.field.push(field(
-            "volume_condition",
-            2,
-            Type::Message,
-            Some(".csi.v1.VolumeCondition"),
-        ));
+    let mut text = text.to_owned();
+    for (from, times, to) in CHANGES {
+        if text.matches(from).count() != *times {
+            return Err(format!(
+                "csi.proto does not have {times} times `{from}`: adapt build.rs to this version"
+            ));
+        }
+        text = text.replace(from, to);
     }
-    for (message, number) in [
-        ("NodeServiceCapability", 4),
-        ("ControllerServiceCapability", 11),
-    ] {
-        let kinds = &mut enum_at(&mut file.message_type, &[message, "RPC"], "Type")?.value;
-        kinds.push(EnumValueDescriptorProto {
-            name: Some("VOLUME_CONDITION".to_owned()),
-            number: Some(number),
-            options: None,
-        });
-    }
-    file.message_type.push(DescriptorProto {
-        name: Some("VolumeCondition".to_owned()),
-        field: vec![
-            field("abnormal", 1, Type::Bool, None),
-            field("message", 2, Type::String, None),
-        ],
-        ..Default::default()
-    });
-    Ok(())
-}
-
-fn field(name: &str, number: i32, kind: Type, type_name: Option<&str>) -> FieldDescriptorProto {
-    FieldDescriptorProto {
-        name: Some(name.to_owned()),
-        json_name: Some(name.to_owned()),
-        number: Some(number),
-        label: Some(Label::Optional.into()),
-        r#type: Some(kind.into()),
-        type_name: type_name.map(str::to_owned),
-        ..Default::default()
-    }
-}
-
-fn message_at<'a>(
-    messages: &'a mut [DescriptorProto],
-    path: &[&str],
-) -> Result<&'a mut DescriptorProto, String> {
-    let (name, rest) = path.split_first().ok_or("empty path")?;
-    let message = messages
-        .iter_mut()
-        .find(|m| m.name() == *name)
-        .ok_or_else(|| format!("csi.proto has no message {name}"))?;
-    if rest.is_empty() {
-        Ok(message)
-    } else {
-        message_at(&mut message.nested_type, rest)
-    }
-}
-
-fn enum_at<'a>(
-    messages: &'a mut [DescriptorProto],
-    path: &[&str],
-    name: &str,
-) -> Result<&'a mut EnumDescriptorProto, String> {
-    message_at(messages, path)?
-        .enum_type
-        .iter_mut()
-        .find(|e| e.name() == name)
-        .ok_or_else(|| format!("csi.proto has no enum {name} in {path:?}"))
+    text.push_str("\nmessage VolumeCondition {\n  bool abnormal = 1;\n  string message = 2;\n}\n");
+    Ok(text)
 }
 
 /// Writes an `impl Debug` that shows every plain field but the hidden ones (members of a oneof are left out).
