@@ -4,9 +4,15 @@
 //! Does not load anything into a node: that is the lab's `load`.
 
 pub(crate) mod base;
+pub(crate) mod hawser;
 pub(crate) mod oci;
+pub(crate) mod tools;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use oci::{BuiltLayer, Layer};
 
 /// One image as a file, ready for `ctr -n k8s.io images import PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,4 +24,23 @@ pub(crate) struct ImageArchive {
     pub(crate) path: PathBuf,
     /// Digest of the image's manifest, `sha256:...`.
     pub(crate) digest: String,
+}
+
+/// The layer that `make` describes, kept in `cache` under `key` so that it is built and hashed once.
+fn cached_layer(
+    cache: &Path,
+    name: &str,
+    key: &str,
+    make: impl FnOnce() -> Result<Layer>,
+) -> Result<BuiltLayer> {
+    let path = cache
+        .join("layers")
+        .join(format!("{name}-{}.tar", &key[..key.len().min(24)]));
+    let known = path.with_extension("json");
+    if let Some(layer) = BuiltLayer::recorded(&path, &known) {
+        return Ok(layer);
+    }
+    let layer = make()?.build(&path)?;
+    layer.record(&known)?;
+    Ok(layer)
 }

@@ -237,13 +237,27 @@ pub(crate) struct BuiltLayer {
 }
 
 impl BuiltLayer {
-    /// Takes a tar written by [`Layer::build`] before; reads it to know its digest.
-    pub(crate) fn existing(path: &Path) -> Result<Self> {
-        let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-        let mut hasher = Hashing::new(io::sink());
-        io::copy(&mut file, &mut hasher)?;
-        let (digest, size) = hasher.finish()?;
-        Ok(Self {
+    /// Notes digest and size in `note`, so that the next run need not read the layer to know them.
+    pub(crate) fn record(&self, note: &Path) -> Result<()> {
+        let (mut temporary, _) = temporary_beside(note)?;
+        temporary.write_all(&serde_json::to_vec(
+            &json!({ "digest": self.digest, "size": self.size }),
+        )?)?;
+        temporary
+            .persist(note)
+            .with_context(|| format!("keeping {}", note.display()))?;
+        Ok(())
+    }
+
+    /// The layer at `path` as noted; None if there is none, or not of the noted size.
+    pub(crate) fn recorded(path: &Path, note: &Path) -> Option<Self> {
+        let noted: Value = serde_json::from_slice(&std::fs::read(note).ok()?).ok()?;
+        let (digest, size) = (
+            noted["digest"].as_str()?.to_owned(),
+            noted["size"].as_u64()?,
+        );
+        let whole = path.metadata().ok()?.len() == size;
+        whole.then(|| Self {
             path: path.to_owned(),
             digest,
             size,
@@ -498,7 +512,11 @@ mod tests {
         {
             assert_eq!(digest_of(blob(&files, layer)), *diff_id.as_str().unwrap());
         }
-        assert_eq!(BuiltLayer::existing(&one.path).unwrap(), one);
+        let note = folder.path().join("1.json");
+        one.record(&note).unwrap();
+        assert_eq!(BuiltLayer::recorded(&one.path, &note), Some(one.clone()));
+        std::fs::write(&one.path, "torn").unwrap();
+        assert_eq!(BuiltLayer::recorded(&one.path, &note), None);
     }
 
     #[test]
