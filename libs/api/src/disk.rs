@@ -91,6 +91,7 @@ string_enum! {
 )]
 #[serde(remote = "Self", default, rename_all = "camelCase")]
 #[schemars(!default, !remote)]
+#[expect(clippy::struct_excessive_bools, reason = "the API has them")]
 pub struct LocalDiskSpec {
     /// Size, bytes.
     #[serde(skip_serializing_if = "is_zero")]

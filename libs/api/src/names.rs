@@ -218,7 +218,7 @@ pub mod scheduling {
     pub const CONFIG_MAP: &str = "hwameistor-scheduler-config";
     /// Key in that ConfigMap.
     pub const CONFIG_KEY: &str = "hwameistor-scheduler-config.yaml";
-    /// `MutatingWebhookConfiguration`.
+    /// The `MutatingWebhookConfiguration`.
     pub const WEBHOOK_CONFIGURATION: &str = "hwameistor-admission-mutate";
     /// The webhook in it.
     pub const WEBHOOK: &str = "hwameistor.io.mutate-hook";
