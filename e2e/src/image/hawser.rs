@@ -286,7 +286,7 @@ fn accounts_layer(inputs: &Inputs) -> Result<BuiltLayer> {
 
 /// Deletes archives of our images that no run has made or used for two days: each change of the sources leaves some.
 fn forget_old(images: &Path, used: &[ImageArchive]) -> Result<()> {
-    const KEPT: Duration = Duration::from_hours(48);
+    const KEPT: Duration = Duration::from_secs(48 * 3600);
     let now = SystemTime::now();
     for archive in used {
         std::fs::File::options()
@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn archives_out_of_use_are_deleted_and_only_ours() {
         let folder = tempfile::tempdir().unwrap();
-        let old = SystemTime::now() - Duration::from_hours(72);
+        let old = SystemTime::now() - Duration::from_secs(72 * 3600);
         for name in [
             "node-daemon-1-1.tar",
             "node-daemon-2-2.tar",
