@@ -33,6 +33,7 @@ mod storage_node;
 mod thin_pool;
 mod volume;
 
+pub mod crd;
 pub mod names;
 
 pub use common::*;
