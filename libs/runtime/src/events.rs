@@ -1,0 +1,316 @@
+//! Kubernetes Events: what happened to an object, where `kubectl describe` shows it.
+//!
+//! Never fails the caller and never blocks it. The same event again raises a count instead of making another object; a burst is
+//! limited. What can't be written is logged, since an event is a courtesy and not a record.
+
+use std::{collections::HashMap, fmt, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        core::v1::ObjectReference,
+        events::v1::{Event, EventSeries},
+    },
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{
+    Api, Client, Resource,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{error::Category, shutdown::Shutdown, telemetry::chain};
+
+/// Events that wait to be written; more are dropped and logged. A burst of this size is written within a minute.
+const QUEUE: usize = 256;
+/// A repeated event is written at most this often.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(30);
+/// How long an event is remembered for raising its count; the server forgets events after an hour.
+const REMEMBER: Duration = Duration::from_secs(30 * 60);
+/// Writes allowed at once, and then one for each [`REFILL`].
+const BURST: u32 = 25;
+const REFILL: Duration = Duration::from_millis(200);
+/// Limits of the API.
+const MAX_NOTE: usize = 1024;
+const MAX_REASON: usize = 128;
+
+/// Whether all is as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Severity {
+    /// Information.
+    Normal,
+    /// Somebody may have to act.
+    Warning,
+}
+
+impl Severity {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        }
+    }
+}
+
+/// What makes two events the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Note {
+    severity: Severity,
+    reason: String,
+    message: String,
+    kind: String,
+    namespace: Option<String>,
+    name: String,
+    uid: Option<String>,
+}
+
+struct Request {
+    note: Note,
+    object: ObjectReference,
+}
+
+/// Writes events in the name of one component. Clones share one queue.
+#[derive(Clone)]
+pub struct Recorder {
+    queue: mpsc::Sender<Request>,
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder")
+            .field("free", &self.queue.capacity())
+            .finish()
+    }
+}
+
+impl Recorder {
+    /// Starts the writing task. `component` is who reports, such as `hawser-provisioner`; `instance` which one, such as the pod's name.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        component: impl Into<String>,
+        instance: impl Into<String>,
+        shutdown: &Shutdown,
+    ) -> Self {
+        let (queue, requests) = mpsc::channel(QUEUE);
+        let writer = Writer {
+            client,
+            component: component.into(),
+            instance: instance.into(),
+            known: HashMap::new(),
+            tokens: BURST,
+            refilled: Instant::now(),
+        };
+        shutdown.spawn("events", writer.run(requests, shutdown.token()));
+        Self { queue }
+    }
+
+    /// Says that something happened to `object`. `reason` is one word in `PascalCase` from a fixed set, `message` a sentence.
+    pub fn record<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        severity: Severity,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
+        self.record_ref(object.object_ref(&()), severity, reason, message);
+    }
+
+    /// As [`Recorder::record`], for an object of which only the reference is known.
+    pub fn record_ref(
+        &self,
+        object: ObjectReference,
+        severity: Severity,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
+        let note = Note {
+            severity,
+            reason: shorten(reason.to_owned(), MAX_REASON),
+            message: shorten(message.into(), MAX_NOTE),
+            kind: object.kind.clone().unwrap_or_default(),
+            namespace: object.namespace.clone(),
+            name: object.name.clone().unwrap_or_default(),
+            uid: object.uid.clone(),
+        };
+        if let Err(error) = self.queue.try_send(Request { note, object }) {
+            let why = match &error {
+                mpsc::error::TrySendError::Full(_) => "too many events",
+                mpsc::error::TrySendError::Closed(_) => "stopping",
+            };
+            let Note {
+                kind,
+                name,
+                reason,
+                message,
+                ..
+            } = error.into_inner().note;
+            tracing::warn!(%kind, %name, %reason, %message, why, "event not written");
+        }
+    }
+}
+
+/// Cuts at a character's boundary.
+fn shorten(mut text: String, limit: usize) -> String {
+    if text.len() > limit {
+        let mut end = limit - '…'.len_utf8();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// An event that was written.
+struct Known {
+    namespace: String,
+    name: String,
+    count: i32,
+    /// Repetitions that are not written yet.
+    pending: i32,
+    written: Instant,
+}
+
+struct Writer {
+    client: Client,
+    component: String,
+    instance: String,
+    known: HashMap<Note, Known>,
+    tokens: u32,
+    refilled: Instant,
+}
+
+impl Writer {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>, token: CancellationToken) {
+        let mut ticks = tokio::time::interval(REPEAT_INTERVAL);
+        loop {
+            // All branches are cancel-safe: a request is taken only when it is handled here.
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(request) => self.handle(request).await,
+                    None => break,
+                },
+                _ = ticks.tick() => self.flush(false).await,
+                () = token.cancelled() => break,
+            }
+        }
+        requests.close();
+        while let Ok(request) = requests.try_recv() {
+            self.handle(request).await;
+        }
+        self.flush(true).await;
+    }
+
+    async fn handle(&mut self, Request { note, object }: Request) {
+        if let Some(known) = self.known.get_mut(&note) {
+            known.pending = known.pending.saturating_add(1);
+            return;
+        }
+        self.limit().await;
+        let event = self.event(&note, object);
+        let api: Api<Event> = Api::namespaced(
+            self.client.clone(),
+            event.metadata.namespace.as_deref().unwrap_or("default"),
+        );
+        match api.create(&PostParams::default(), &event).await {
+            Ok(created) => {
+                let metadata = created.metadata;
+                let known = Known {
+                    namespace: metadata.namespace.unwrap_or_default(),
+                    name: metadata.name.unwrap_or_default(),
+                    count: 1,
+                    pending: 0,
+                    written: Instant::now(),
+                };
+                self.known.insert(note, known);
+            }
+            Err(error) => {
+                tracing::warn!(kind = %note.kind, name = %note.name, reason = %note.reason, message = %note.message,
+                error = %chain(&error), "event not written");
+            }
+        }
+    }
+
+    /// Writes the counts of repeated events, and forgets those that have not been repeated for long.
+    async fn flush(&mut self, all: bool) {
+        let due: Vec<Note> = self
+            .known
+            .iter()
+            .filter(|(_, known)| {
+                known.pending > 0 && (all || known.written.elapsed() >= REPEAT_INTERVAL)
+            })
+            .map(|(note, _)| note.clone())
+            .collect();
+        for note in due {
+            self.limit().await;
+            let Some(known) = self.known.get_mut(&note) else {
+                continue;
+            };
+            known.count = known
+                .count
+                .saturating_add(std::mem::take(&mut known.pending));
+            known.written = Instant::now();
+            let series = EventSeries {
+                count: known.count,
+                last_observed_time: MicroTime(Timestamp::now()),
+            };
+            let api: Api<Event> = Api::namespaced(self.client.clone(), &known.namespace);
+            let patch = Patch::Merge(json!({ "series": series }));
+            if let Err(error) = api
+                .patch(&known.name, &PatchParams::default(), &patch)
+                .await
+            {
+                let gone = Category::of_kube(&error) == Category::NotFound;
+                tracing::debug!(name = %known.name, gone, error = %chain(&error), "count of an event not written");
+                // The next repetition makes a new object.
+                self.known.remove(&note);
+            }
+        }
+        self.known
+            .retain(|_, known| known.pending > 0 || known.written.elapsed() < REMEMBER);
+    }
+
+    /// Waits until one more write is allowed.
+    async fn limit(&mut self) {
+        let refills = self.refilled.elapsed().as_millis() / REFILL.as_millis();
+        let refills = u32::try_from(refills).unwrap_or(u32::MAX);
+        self.refilled += REFILL.saturating_mul(refills);
+        self.tokens = self.tokens.saturating_add(refills).min(BURST);
+        if self.tokens == 0 {
+            tokio::time::sleep_until(self.refilled + REFILL).await;
+            self.refilled += REFILL;
+            self.tokens = 1;
+        }
+        self.tokens -= 1;
+    }
+
+    fn event(&self, note: &Note, object: ObjectReference) -> Event {
+        let now = Timestamp::now();
+        // Events of objects of cluster scope live in the namespace default, where kubectl looks for them.
+        let namespace = note
+            .namespace
+            .clone()
+            .unwrap_or_else(|| "default".to_owned());
+        let prefix: String = note.name.chars().take(180).collect();
+        Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{prefix}.{:x}", now.as_nanosecond())),
+                namespace: Some(namespace),
+                ..ObjectMeta::default()
+            },
+            action: Some(note.reason.clone()),
+            reason: Some(note.reason.clone()),
+            note: Some(note.message.clone()),
+            type_: Some(note.severity.as_str().to_owned()),
+            event_time: Some(MicroTime(now)),
+            regarding: Some(object),
+            reporting_controller: Some(self.component.clone()),
+            reporting_instance: Some(shorten(self.instance.clone(), MAX_REASON)),
+            ..Event::default()
+        }
+    }
+}

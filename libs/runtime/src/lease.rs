@@ -1,0 +1,463 @@
+//! Leadership by a Lease object: at most one holder at a time, also when clocks differ and the API server is away.
+//!
+//! Expiry is judged by our own monotonic clock since *we* last saw the record change, never by comparing wall clocks of two machines.
+//! A holder that could not renew gives up (`renew_deadline`) before others may take over (`duration`).
+//! The monotonic clock is tokio's, which tests can pause; the wall clock is only written, for people to read.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{
+    Api, Client,
+    api::{PostParams, ResourceExt},
+};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{args, error::Category, shutdown::Shutdown, telemetry::chain};
+
+/// A try that takes longer is given up, so that several fit into the renew deadline.
+const MAX_REQUEST: Duration = Duration::from_secs(10);
+
+/// The timings of a lease as flags.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct LeaseArgs {
+    /// How long after the holder's last sign of life another may take over.
+    #[arg(long, env = "HAWSER_LEASE_DURATION", default_value = "30s", value_parser = args::duration)]
+    pub lease_duration: Duration,
+
+    /// How long the holder goes on without being able to renew. Must be shorter than the lease's duration.
+    // 5 s are left for work in progress to end before another begins.
+    #[arg(long, env = "HAWSER_LEASE_RENEW_DEADLINE", default_value = "25s", value_parser = args::duration)]
+    pub lease_renew_deadline: Duration,
+
+    /// How often the holder renews and the others look.
+    // Several tries fit into the renew deadline; 12 small requests a minute.
+    #[arg(long, env = "HAWSER_LEASE_RETRY_PERIOD", default_value = "5s", value_parser = args::duration)]
+    pub lease_retry_period: Duration,
+}
+
+/// Which lease, who we are, and its timings.
+#[derive(Clone, Debug)]
+pub struct LeaseConfig {
+    /// Namespace of the Lease object.
+    pub namespace: String,
+    /// Name of the Lease object.
+    pub name: String,
+    /// Who we are; unique among all candidates, such as the pod's name.
+    pub identity: String,
+    /// How long after the holder's last renewal another may take over.
+    pub duration: Duration,
+    /// How long the holder goes on without being able to renew.
+    pub renew_deadline: Duration,
+    /// Time between two tries.
+    pub retry_period: Duration,
+}
+
+/// Why a lease can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// Timings that don't keep two holders apart.
+    #[error(
+        "lease timings are wrong: retry period {retry:?} < renew deadline {renew:?} < duration {duration:?} is needed, with a duration of whole seconds"
+    )]
+    Timings {
+        /// `--lease-duration`
+        duration: Duration,
+        /// `--lease-renew-deadline`
+        renew: Duration,
+        /// `--lease-retry-period`
+        retry: Duration,
+    },
+    /// The identity is empty: all such candidates would be one.
+    #[error(
+        "the identity for lease {0} is empty; set --identity or POD_NAME to a name that no other replica has"
+    )]
+    NoIdentity(String),
+    /// The process stops before the lease was won.
+    #[error("stopping before lease {0} was won")]
+    Stopping(String),
+    /// Leadership was lost: renewals failed for too long, or another holds the lease.
+    #[error("lost lease {name}: {reason}")]
+    Lost {
+        /// The lease.
+        name: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl LeaseError {
+    /// What kind of failure this is.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::Timings { .. } | Self::NoIdentity(_) => Category::Invalid,
+            Self::Stopping(_) | Self::Lost { .. } => Category::Unavailable,
+        }
+    }
+}
+
+impl LeaseConfig {
+    /// Checks the timings: retry period < renew deadline < duration, in whole seconds as the API has it.
+    pub fn new(
+        namespace: impl Into<String>,
+        name: impl Into<String>,
+        identity: impl Into<String>,
+        args: &LeaseArgs,
+    ) -> Result<Self, LeaseError> {
+        let LeaseArgs {
+            lease_duration: duration,
+            lease_renew_deadline: renew,
+            lease_retry_period: retry,
+        } = *args;
+        let name = name.into();
+        let identity = identity.into();
+        let whole = duration.subsec_nanos() == 0 && i32::try_from(duration.as_secs()).is_ok();
+        if !(whole && Duration::ZERO < retry && retry < renew && renew < duration) {
+            return Err(LeaseError::Timings {
+                duration,
+                renew,
+                retry,
+            });
+        }
+        if identity.is_empty() {
+            return Err(LeaseError::NoIdentity(name));
+        }
+        Ok(Self {
+            namespace: namespace.into(),
+            name,
+            identity,
+            duration,
+            renew_deadline: renew,
+            retry_period: retry,
+        })
+    }
+}
+
+/// What was last seen in the Lease object, and when we saw it change.
+#[derive(Clone, Debug)]
+struct Seen {
+    lease: Lease,
+    since: Instant,
+}
+
+/// What one try came to.
+#[derive(Debug, PartialEq)]
+enum Try {
+    /// We hold it; the time is from before the request was sent.
+    Held { from: Instant },
+    /// Another holds it.
+    Other(String),
+    /// Somebody was faster, or the server could not be asked.
+    Failed(String),
+}
+
+/// A candidate for one lease.
+#[derive(Debug)]
+pub struct Candidate {
+    api: Api<Lease>,
+    config: LeaseConfig,
+    seen: Option<Seen>,
+}
+
+impl Candidate {
+    /// Nothing is sent yet.
+    #[must_use]
+    pub fn new(client: Client, config: LeaseConfig) -> Self {
+        Self {
+            api: Api::namespaced(client, &config.namespace),
+            config,
+            seen: None,
+        }
+    }
+
+    /// Waits until the lease is ours, then renews it until the process has drained, and releases it.
+    ///
+    /// `waiting` is told who holds it, each time that changes, for readiness and logs.
+    pub async fn acquire(
+        mut self,
+        shutdown: &Shutdown,
+        waiting: impl Fn(&str),
+    ) -> Result<Leader, LeaseError> {
+        let token = shutdown.token();
+        let mut said = String::new();
+        loop {
+            let outcome = token.run_until_cancelled(self.attempt()).await;
+            let reason = match outcome {
+                None => return Err(LeaseError::Stopping(self.config.name)),
+                Some(Try::Held { from }) => return Ok(self.lead(from, shutdown)),
+                Some(Try::Other(holder)) => format!("held by {holder}"),
+                Some(Try::Failed(reason)) => reason,
+            };
+            if reason != said {
+                tracing::info!(lease = %self.config.name, %reason, "waiting for leadership");
+                waiting(&reason);
+                said = reason;
+            }
+            if token
+                .run_until_cancelled(tokio::time::sleep(self.config.retry_period))
+                .await
+                .is_none()
+            {
+                return Err(LeaseError::Stopping(self.config.name));
+            }
+        }
+    }
+
+    /// One try to take or to renew the lease.
+    async fn attempt(&mut self) -> Try {
+        let from = Instant::now();
+        let limit = self.config.renew_deadline.min(MAX_REQUEST);
+        match tokio::time::timeout(limit, self.request(from)).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => Try::Failed(format!("lease {}: {}", self.config.name, chain(&error))),
+            Err(_) => Try::Failed(format!(
+                "lease {}: the API server did not answer in time",
+                self.config.name
+            )),
+        }
+    }
+
+    async fn request(&mut self, from: Instant) -> Result<Try, kube::Error> {
+        let Some(current) = self.api.get_opt(&self.config.name).await? else {
+            let lease = self.record(None);
+            return self.written(self.api.create(&PostParams::default(), &lease).await, from);
+        };
+        self.observe(current.clone());
+        let spec = current.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.filter(|holder| !holder.is_empty());
+        if let Some(holder) = holder.filter(|holder| *holder != self.config.identity)
+            && !self.expired()
+        {
+            return Ok(Try::Other(holder));
+        }
+        let lease = self.record(Some(&current));
+        self.written(
+            self.api
+                .replace(&self.config.name, &PostParams::default(), &lease)
+                .await,
+            from,
+        )
+    }
+
+    /// Remembers the record; the time counts anew whenever anything in it has changed.
+    fn observe(&mut self, lease: Lease) {
+        let changed = self
+            .seen
+            .as_ref()
+            .is_none_or(|seen| seen.lease.spec != lease.spec || seen.lease.uid() != lease.uid());
+        if changed {
+            self.seen = Some(Seen {
+                lease,
+                since: Instant::now(),
+            });
+        }
+    }
+
+    /// Whether the holder has been silent for as long as *it* said that its lease lasts.
+    fn expired(&self) -> bool {
+        let Some(seen) = &self.seen else { return false };
+        let seconds = seen
+            .lease
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.lease_duration_seconds)
+            .unwrap_or(0);
+        let duration = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        seen.since.elapsed() >= duration
+    }
+
+    /// The record that makes us the holder.
+    fn record(&self, current: Option<&Lease>) -> Lease {
+        let now = MicroTime(Timestamp::now());
+        let old = current
+            .and_then(|lease| lease.spec.clone())
+            .unwrap_or_default();
+        let ours = old.holder_identity.as_deref() == Some(&self.config.identity);
+        let transitions = old.lease_transitions.unwrap_or(0);
+        let metadata = match current {
+            Some(lease) => lease.metadata.clone(),
+            None => ObjectMeta {
+                name: Some(self.config.name.clone()),
+                ..ObjectMeta::default()
+            },
+        };
+        let spec = LeaseSpec {
+            holder_identity: Some(self.config.identity.clone()),
+            lease_duration_seconds: i32::try_from(self.config.duration.as_secs()).ok(),
+            acquire_time: if ours {
+                old.acquire_time
+            } else {
+                Some(now.clone())
+            },
+            renew_time: Some(now),
+            lease_transitions: Some(if ours || current.is_none() {
+                transitions
+            } else {
+                transitions.saturating_add(1)
+            }),
+            preferred_holder: old.preferred_holder,
+            strategy: old.strategy,
+        };
+        Lease {
+            metadata,
+            spec: Some(spec),
+        }
+    }
+
+    fn written(
+        &mut self,
+        result: Result<Lease, kube::Error>,
+        from: Instant,
+    ) -> Result<Try, kube::Error> {
+        match result {
+            Ok(lease) => {
+                self.observe(lease);
+                Ok(Try::Held { from })
+            }
+            Err(error)
+                if matches!(
+                    Category::of_kube(&error),
+                    Category::Conflict | Category::AlreadyExists
+                ) =>
+            {
+                Ok(Try::Failed(format!(
+                    "lease {}: another candidate was faster",
+                    self.config.name
+                )))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn lead(self, from: Instant, shutdown: &Shutdown) -> Leader {
+        tracing::info!(lease = %self.config.name, identity = %self.config.identity, "leadership won");
+        let (sender, state) = watch::channel(State {
+            valid_until: from + self.config.renew_deadline,
+            lost: None,
+        });
+        let leader = Leader {
+            name: self.config.name.clone().into(),
+            generation: self
+                .seen
+                .as_ref()
+                .and_then(|seen| seen.lease.spec.as_ref()?.lease_transitions)
+                .unwrap_or(0),
+            state,
+        };
+        // Renewed while the process drains, and released only when nothing of ours works on any more.
+        let drained = CancellationToken::new();
+        let name = format!("lease {}", self.config.name);
+        let renewing = tokio::spawn(self.hold(sender, drained.clone()));
+        shutdown.at_end(name, async move {
+            drained.cancel();
+            // Err is a panic, which is reported by the panic itself; the lease then expires.
+            let _ = renewing.await;
+        });
+        leader
+    }
+
+    async fn hold(mut self, state: watch::Sender<State>, drained: CancellationToken) {
+        if let Some(reason) = drained.run_until_cancelled(self.renew(&state)).await {
+            tracing::error!(lease = %self.config.name, %reason, "leadership lost");
+            state.send_modify(|state| state.lost = Some(reason));
+        } else {
+            state.send_modify(|state| state.lost = Some("released at shutdown".to_owned()));
+            self.release().await;
+        }
+    }
+
+    /// Renews until that fails for too long; returns why.
+    async fn renew(&mut self, state: &watch::Sender<State>) -> String {
+        let mut problem = "no renewal was tried".to_owned();
+        loop {
+            let end = state.borrow().valid_until;
+            tokio::time::sleep_until((Instant::now() + self.config.retry_period).min(end)).await;
+            if Instant::now() >= end {
+                return format!(
+                    "not renewed for {} s ({problem})",
+                    self.config.renew_deadline.as_secs()
+                );
+            }
+            match tokio::time::timeout_at(end, self.attempt()).await {
+                Ok(Try::Held { from }) => {
+                    state
+                        .send_modify(|state| state.valid_until = from + self.config.renew_deadline);
+                }
+                Ok(Try::Other(holder)) => return format!("it is held by {holder}"),
+                Ok(Try::Failed(reason)) => {
+                    tracing::warn!(lease = %self.config.name, %reason, "renewal failed, trying again");
+                    problem = reason;
+                }
+                Err(_) => "the API server did not answer in time".clone_into(&mut problem),
+            }
+        }
+    }
+
+    /// Lets others take over at once. If it fails they wait until the lease has expired.
+    async fn release(&self) {
+        let Some(seen) = &self.seen else { return };
+        let mut lease = seen.lease.clone();
+        if let Some(spec) = &mut lease.spec {
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+            spec.renew_time = Some(MicroTime(Timestamp::now()));
+        }
+        match self
+            .api
+            .replace(&self.config.name, &PostParams::default(), &lease)
+            .await
+        {
+            Ok(_) => tracing::info!(lease = %self.config.name, "leadership released"),
+            Err(error) => {
+                tracing::warn!(lease = %self.config.name, error = %chain(&error), "lease not released, it will expire");
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    valid_until: Instant,
+    lost: Option<String>,
+}
+
+/// Leadership, as long as it lasts. Clones are the same leadership.
+#[derive(Clone, Debug)]
+pub struct Leader {
+    name: Arc<str>,
+    generation: i32,
+    state: watch::Receiver<State>,
+}
+
+impl Leader {
+    /// Whether nobody else can be leader at that moment, as far as is known now. Ask right before what must not be done twice.
+    #[must_use]
+    pub fn is_valid_at(&self, when: Instant) -> bool {
+        let state = self.state.borrow();
+        state.lost.is_none() && when < state.valid_until
+    }
+
+    /// Number of the leadership: higher than that of every earlier holder.
+    #[must_use]
+    pub fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    /// Completes when leadership is over (also by shutdown), with the reason. Use it with [`Shutdown::run`] to end the process.
+    pub async fn lost(mut self) -> LeaseError {
+        let reason = match self.state.wait_for(|state| state.lost.is_some()).await {
+            Ok(state) => state.lost.clone().unwrap_or_default(),
+            Err(_) => "the renewing task ended".to_owned(),
+        };
+        LeaseError::Lost {
+            name: self.name.to_string(),
+            reason,
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! A keyed work queue: brings what is asked and what is there together, key by key.
+//!
+//! Keys are deduplicated, one worker at a time for a key, failures are retried with exponential backoff and jitter.
+//!
+//! Why not `kube::runtime::Controller`: it brings its own watch and cache for each controller, where our processes share one watch
+//! for each kind between several decisions ([`crate::store::Store`]); and its keys are objects, while ours are also pools and nodes.
+//! Where one kind is watched for one purpose only, `Controller` does as well.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::{Debug, Display},
+    future::Future,
+    hash::Hash,
+    sync::Arc,
+    time::Duration,
+};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use parking_lot::Mutex;
+use tokio::{sync::Notify, task::JoinSet, time::Instant};
+
+use crate::shutdown::Shutdown;
+
+/// What to do with a key after a successful run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing until it is added again.
+    Done,
+    /// Run it again after this time, or earlier if it is added.
+    RequeueAfter(Duration),
+}
+
+/// Pauses between retries of one key.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    /// Pause after the first failure.
+    pub min: Duration,
+    /// Longest pause.
+    pub max: Duration,
+}
+
+impl Default for Retry {
+    /// A conflict is over in milliseconds; a broken disk is looked at twice a minute.
+    fn default() -> Self {
+        Self {
+            min: Duration::from_millis(200),
+            max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Where one key is.
+struct Slot {
+    running: bool,
+    /// Added again while running.
+    again: bool,
+    /// When it is due, if it waits; the number makes the place in the queue unique.
+    due: Option<(Instant, u64)>,
+    backoff: Option<ExponentialBackoff>,
+}
+
+struct Inner<T> {
+    slots: HashMap<T, Slot>,
+    queue: BTreeMap<(Instant, u64), T>,
+    next: u64,
+}
+
+/// The queue. Clones share one state.
+pub struct Queue<T> {
+    inner: Arc<Mutex<Inner<T>>>,
+    wake: Arc<Notify>,
+    retry: Retry,
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            wake: self.wake.clone(),
+            retry: self.retry,
+        }
+    }
+}
+
+impl<T> Debug for Queue<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue")
+            .field("waiting", &self.inner.lock().queue.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Clone + Eq + Hash + Debug + Send + Sync + 'static> Default for Queue<T> {
+    fn default() -> Self {
+        Self::new(Retry::default())
+    }
+}
+
+impl<T: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<T> {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(retry: Retry) -> Self {
+        let inner = Inner {
+            slots: HashMap::new(),
+            queue: BTreeMap::new(),
+            next: 0,
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            wake: Arc::default(),
+            retry,
+        }
+    }
+
+    /// Runs the key as soon as a worker is free. A key that waits is run once; one that is running is run again afterwards.
+    ///
+    /// A key that waits for its retry is run now: something has changed. Its pauses still grow if it fails again.
+    pub fn add(&self, key: T) {
+        self.add_after(key, Duration::ZERO);
+    }
+
+    /// Runs the key after `delay`, or earlier if it is due earlier already.
+    pub fn add_after(&self, key: T, delay: Duration) {
+        let mut inner = self.inner.lock();
+        inner.schedule(key, Instant::now() + delay);
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    /// How many keys wait or run.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let inner = self.inner.lock();
+        inner
+            .slots
+            .values()
+            .filter(|slot| slot.running || slot.due.is_some())
+            .count()
+    }
+
+    /// Whether no key waits or runs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Runs `reconcile` for each key in tracked tasks, at most `workers` at a time, until shutdown; what runs then is finished.
+    ///
+    /// Errors are logged here, once. `reconcile` must bound its own time: a run that never ends blocks its key and a worker.
+    pub fn run<F, R, E>(
+        &self,
+        name: &'static str,
+        workers: usize,
+        shutdown: &Shutdown,
+        reconcile: F,
+    ) where
+        F: Fn(T) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Action, E>> + Send + 'static,
+        E: Display + Send + 'static,
+    {
+        let (this, token) = (self.clone(), shutdown.token());
+        shutdown.run(name, async move {
+            let mut running = JoinSet::new();
+            loop {
+                let (ready, next) = if running.len() < workers.max(1) {
+                    this.take()
+                } else {
+                    (None, None)
+                };
+                if let Some(key) = ready {
+                    let work = reconcile(key.clone());
+                    running.spawn(async move { (key, work.await) });
+                    continue;
+                }
+                let timer = async {
+                    match next {
+                        Some(at) => tokio::time::sleep_until(at).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                // All branches are cancel-safe; what they found is looked at again in the next round.
+                tokio::select! {
+                    () = token.cancelled() => break,
+                    () = this.wake.notified() => {}
+                    () = timer => {}
+                    Some(done) = running.join_next() => this.done(name, done?),
+                }
+            }
+            while let Some(done) = running.join_next().await {
+                this.done(name, done?);
+            }
+            Ok::<(), tokio::task::JoinError>(())
+        });
+    }
+
+    /// A key that is due, or else when the next one will be.
+    fn take(&self) -> (Option<T>, Option<Instant>) {
+        let mut inner = self.inner.lock();
+        let Some((&(due, _), _)) = inner.queue.first_key_value() else {
+            return (None, None);
+        };
+        if due > Instant::now() {
+            return (None, Some(due));
+        }
+        let key = inner.queue.pop_first().map(|(_, key)| key);
+        if let Some(slot) = key.as_ref().and_then(|key| inner.slots.get_mut(key)) {
+            slot.due = None;
+            slot.running = true;
+        }
+        (key, None)
+    }
+
+    fn done<E: Display>(&self, name: &'static str, (key, result): (T, Result<Action, E>)) {
+        let mut inner = self.inner.lock();
+        let Some(slot) = inner.slots.get_mut(&key) else {
+            return;
+        };
+        slot.running = false;
+        let again = std::mem::take(&mut slot.again);
+        let pause = match result {
+            Ok(action) => {
+                slot.backoff = None;
+                match action {
+                    Action::Done => None,
+                    Action::RequeueAfter(pause) => Some(pause),
+                }
+            }
+            Err(error) => {
+                let Retry { min, max } = self.retry;
+                let builder = ExponentialBuilder::default()
+                    .with_min_delay(min)
+                    .with_max_delay(max)
+                    .with_jitter()
+                    .without_max_times();
+                let pause = slot
+                    .backoff
+                    .get_or_insert_with(|| builder.build())
+                    .next()
+                    .unwrap_or(max);
+                tracing::warn!(queue = name, ?key, %error, retry_in_ms = pause.as_millis(), "not done yet, trying again");
+                Some(pause)
+            }
+        };
+        let pause = if again { Some(Duration::ZERO) } else { pause };
+        match pause {
+            Some(pause) => inner.schedule(key, Instant::now() + pause),
+            None => drop(inner.slots.remove(&key)),
+        }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Inner<T> {
+    fn schedule(&mut self, key: T, at: Instant) {
+        self.next += 1;
+        let place = (at, self.next);
+        let slot = self.slots.entry(key.clone()).or_insert(Slot {
+            running: false,
+            again: false,
+            due: None,
+            backoff: None,
+        });
+        if slot.running {
+            slot.again = true;
+            return;
+        }
+        match slot.due {
+            Some(due) if due.0 <= at => return,
+            Some(due) => drop(self.queue.remove(&due)),
+            None => {}
+        }
+        slot.due = Some(place);
+        self.queue.insert(place, key);
+    }
+}
