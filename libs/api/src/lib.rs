@@ -34,7 +34,10 @@ mod thin_pool;
 mod volume;
 
 pub mod crd;
+pub mod extender;
 pub mod names;
+pub mod parameters;
+pub mod quantity;
 
 pub use common::*;
 pub use convert::*;

@@ -1,5 +1,7 @@
 //! The generated definitions, fact by fact, against what existing clusters and manifests rely on.
 
+#![allow(clippy::panic, reason = "a test; the lint's exception for tests does not reach its helper functions")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -158,11 +160,10 @@ fn facts() -> BTreeMap<String, BTreeSet<String>> {
     {
         let mut line = line.to_owned();
         if let Some(rest) = line.strip_prefix("kind ") {
-            kind = rest
-                .split(' ')
+            rest.split(' ')
                 .next()
                 .expect("split yields one item")
-                .to_owned();
+                .clone_into(&mut kind);
             columns = 0;
         } else if line.starts_with("column ") {
             line = format!("{columns}. {line}");
@@ -217,9 +218,13 @@ fn describe(crd: &CustomResourceDefinition) -> BTreeSet<String> {
         .as_ref()
         .and_then(|schema| schema.open_api_v3_schema.as_ref())
         .expect("a schema");
-    let schema = serde_json::to_value(schema).unwrap();
+    let schema = serde_json::to_value(schema).expect("a schema is JSON");
     assert_eq!(schema["type"], "object");
-    walk_properties(schema.as_object().unwrap(), "", &mut lines);
+    walk_properties(
+        schema.as_object().expect("a schema is an object"),
+        "",
+        &mut lines,
+    );
     lines
 }
 
@@ -267,7 +272,10 @@ fn walk(schema: &Value, path: &str, required: bool, lines: &mut BTreeSet<String>
             key => panic!("{path} has {key}"),
         }
     }
-    let mut line = format!("{path} {}", schema["type"].as_str().unwrap());
+    let mut line = format!(
+        "{path} {}",
+        schema["type"].as_str().expect("every part has one type")
+    );
     if required {
         line.push_str(" required");
     }
