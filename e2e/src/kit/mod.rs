@@ -1,0 +1,12 @@
+//! What scenarios and the demonstration share: a namespace of their own, waiting with a reason, commands in pods, writers whose acknowledged writes can
+//! be verified, and what to keep when something fails. Knows the lab and Kubernetes; decides nothing.
+
+pub(crate) mod dump;
+pub(crate) mod objects;
+pub(crate) mod pods;
+pub(crate) mod scope;
+pub(crate) mod wait;
+pub(crate) mod writer;
+
+pub(crate) use scope::Scope;
+pub(crate) use wait::{Pending, wait_for};
