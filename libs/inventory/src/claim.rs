@@ -1,0 +1,155 @@
+//! What is kept of claims, persistent volumes and classes.
+
+use hawser_api::names::{self, annotations};
+use hawser_api::parameters::{ParameterError, VolumeClass};
+use hawser_api::quantity::{self, QuantityError};
+use hawser_placement::{Bytes, Name, PoolClass};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::StorageClass;
+
+use crate::facts;
+
+/// Of a `PersistentVolumeClaim`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClaimFacts {
+    /// `pvc-<uid>`: the volume that is (to be) made for it.
+    pub(crate) volume: Name,
+    /// The persistent volume that it is bound to, or is to be bound to.
+    pub(crate) bound_to: Option<Name>,
+    /// `None`: no class, so nobody will make a volume for it.
+    pub(crate) class: Option<Name>,
+    pub(crate) size: Result<Bytes, QuantityError>,
+    /// Second copies disregard the pod's selector and tolerations.
+    pub(crate) anywhere: bool,
+    pub(crate) leaving: bool,
+    /// Uid of the controlling owner (the pod, for generic ephemeral volumes).
+    pub(crate) controller: Option<String>,
+    pub(crate) source: Option<Source>,
+}
+
+/// What a claim is to be filled from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A claim of the same namespace.
+    Claim(Name),
+    /// Kind of something else.
+    Other(String),
+}
+
+impl ClaimFacts {
+    pub(crate) fn of(claim: &PersistentVolumeClaim) -> Self {
+        let (meta, spec) = (&claim.metadata, claim.spec.clone().unwrap_or_default());
+        let annotation = |key: &str| {
+            meta.annotations
+                .as_ref()
+                .and_then(|all| all.get(key))
+                .map(String::as_str)
+        };
+        let class = annotation(annotations::BETA_CLASS).or(spec.storage_class_name.as_deref());
+        let size = spec
+            .resources
+            .as_ref()
+            .and_then(|resources| resources.requests.as_ref()?.get("storage"));
+        let controller = meta
+            .owner_references
+            .iter()
+            .flatten()
+            .find(|owner| owner.controller == Some(true));
+        Self {
+            volume: format!("pvc-{}", meta.uid.as_deref().unwrap_or_default()).into(),
+            bound_to: spec
+                .volume_name
+                .as_deref()
+                .filter(|name| !name.is_empty())
+                .map(Into::into),
+            class: class.filter(|name| !name.is_empty()).map(Into::into),
+            size: quantity::parse(size.map_or("", |size| size.0.as_str())).map(Bytes::from_api),
+            anywhere: annotation(annotations::SKIP_AFFINITY) == Some("true"),
+            leaving: meta.deletion_timestamp.is_some(),
+            controller: controller.map(|owner| owner.uid.clone()),
+            source: source(&spec),
+        }
+    }
+}
+
+fn source(spec: &k8s_openapi::api::core::v1::PersistentVolumeClaimSpec) -> Option<Source> {
+    let local = spec
+        .data_source
+        .as_ref()
+        .map(|source| (source.kind.as_str(), source.name.as_str()));
+    let (kind, name) = local.or_else(|| {
+        spec.data_source_ref
+            .as_ref()
+            .map(|source| (source.kind.as_str(), source.name.as_str()))
+    })?;
+    Some(if kind == "PersistentVolumeClaim" {
+        Source::Claim(name.into())
+    } else {
+        Source::Other(kind.to_owned())
+    })
+}
+
+/// Of a `PersistentVolume`: which of our volumes it is, if it is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PersistentFacts {
+    pub(crate) volume: Option<Name>,
+}
+
+impl PersistentFacts {
+    pub(crate) fn of(persistent: &PersistentVolume) -> Self {
+        let csi = persistent.spec.as_ref().and_then(|spec| spec.csi.as_ref());
+        let ours = csi.filter(|csi| csi.driver == names::LVM_DRIVER);
+        Self {
+            volume: ours.map(|csi| csi.volume_handle.as_str().into()),
+        }
+    }
+}
+
+/// Of a `StorageClass`; parameters only of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClassFacts {
+    pub(crate) ours: Option<OurClass>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OurClass {
+    pub(crate) immediate: bool,
+    /// Read by the same parser as volume creation uses, so a class that it refuses is refused here in the same words.
+    pub(crate) asked: Result<Asked, ParameterError>,
+}
+
+/// What the class's parameters ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) class: PoolClass,
+    pub(crate) copies: u8,
+    pub(crate) thin: bool,
+}
+
+impl ClassFacts {
+    pub(crate) fn of(class: &StorageClass) -> Self {
+        let ours = (class.provisioner == names::LVM_DRIVER).then(|| OurClass {
+            immediate: class.volume_binding_mode.as_deref() != Some("WaitForFirstConsumer"),
+            asked: VolumeClass::parse_supported(class.parameters.iter().flatten())
+                .and_then(|class| asked(&class)),
+        });
+        Self { ours }
+    }
+}
+
+fn asked(class: &VolumeClass) -> Result<Asked, ParameterError> {
+    let invalid = |parameter: &str, value: String| ParameterError::Invalid {
+        parameter: parameter.to_owned(),
+        value,
+        expected: "served by this version".to_owned(),
+    };
+    let pool = facts::class(&class.pool_class)
+        .ok_or_else(|| invalid("poolClass", class.pool_class.to_string()))?;
+    let copies = u8::try_from(class.replicas)
+        .map_err(|_| invalid("replicaNumber", class.replicas.to_string()))?;
+    Ok(Asked {
+        class: pool,
+        copies,
+        thin: class.thin,
+    })
+}

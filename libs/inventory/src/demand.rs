@@ -1,0 +1,341 @@
+//! The question: which of a pod's volumes are ours, and what each asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hawser_api::parameters::ParameterError;
+use hawser_api::quantity::QuantityError;
+use hawser_placement::selector::{
+    Effect, Operator, Requirement, Term, Toleration, TolerationOperator,
+};
+use hawser_placement::{
+    BoundVolume, Constraints, Name, NewVolume, Replica, ReplicaState, Request, Strategy, Volume,
+    VolumeKind,
+};
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
+
+use crate::claim::{ClaimFacts, OurClass, Source};
+use crate::fold::Key;
+use crate::inventory::Inventory;
+
+/// Why a pod's (or claim's) request can't be told. The sentences are for the pod's owner.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unknown {
+    #[error("claim {claim} does not exist (yet)")]
+    ClaimMissing { claim: Name },
+    #[error("claim {claim} is being deleted")]
+    ClaimLeaving { claim: Name },
+    #[error(
+        "claim {claim} belongs to somebody else, but the pod's ephemeral volume needs that name: delete or rename one of them"
+    )]
+    NotOwned { claim: Name },
+    #[error("claim {claim}: its StorageClass {class} does not exist")]
+    ClassMissing { claim: Name, class: Name },
+    #[error("claim {claim}: its StorageClass {class}: {source}")]
+    ClassWrong {
+        claim: Name,
+        class: Name,
+        source: ParameterError,
+    },
+    #[error("claim {claim}: spec.resources.requests.storage: {source}")]
+    SizeWrong { claim: Name, source: QuantityError },
+    #[error("claim {claim} binds at once (volumeBindingMode Immediate) and is not bound yet")]
+    NotBoundYet { claim: Name },
+    #[error("claim {claim}: its PersistentVolume {name} does not exist (yet)")]
+    PersistentMissing { claim: Name, name: Name },
+    #[error("claim {claim}: its LocalVolume {volume} does not exist (yet)")]
+    VolumeMissing { claim: Name, volume: Name },
+    #[error("claim {claim}: its volume {volume} is being deleted")]
+    VolumeLeaving { claim: Name, volume: Name },
+    #[error("claim {claim}: a volume can't be made from a {kind}")]
+    SourceKind { claim: Name, kind: String },
+    #[error("claim {claim}: its source {why}")]
+    SourceUnknown { claim: Name, why: String },
+}
+
+impl Inventory {
+    /// What the pod asks of us; `None` if none of its volumes is ours. The strategy is the default, for the caller to set.
+    pub fn pod_request(&self, pod: &Pod) -> Result<Option<Request>, Unknown> {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+        let mut volumes = BTreeMap::new();
+        for (claim, ephemeral) in claims_of(pod) {
+            let key = Key::namespaced(namespace, claim);
+            let volume = self.volume(&key, |facts| {
+                let ours = pod.metadata.uid.is_none() || facts.controller == pod.metadata.uid;
+                if ephemeral && !ours {
+                    Err(Unknown::NotOwned { claim: shown(&key) })
+                } else {
+                    Ok(())
+                }
+            })?;
+            let waits = volume
+                .as_ref()
+                .is_some_and(|volume| matches!(volume.kind, VolumeKind::New(_)));
+            if waits && self.binds_at_once(&key) {
+                return Err(Unknown::NotBoundYet { claim: shown(&key) });
+            }
+            volumes.extend(volume.map(|volume| (volume.name.clone(), volume)));
+        }
+        let request = || Request {
+            volumes: volumes.into_values().collect(),
+            constraints: constraints(pod),
+            strategy: Strategy::default(),
+        };
+        Ok(Some(request()).filter(|request| !request.volumes.is_empty()))
+    }
+
+    /// What one claim asks of us by itself (Immediate binding: no pod has a say); `None` if it is not ours.
+    pub fn claim_request(&self, namespace: &str, name: &str) -> Result<Option<Request>, Unknown> {
+        let volume = self.volume(&Key::namespaced(namespace, name), |_| Ok(()))?;
+        Ok(volume.map(|volume| Request {
+            volumes: vec![volume],
+            ..Request::default()
+        }))
+    }
+
+    fn binds_at_once(&self, key: &Key) -> bool {
+        let class = self
+            .claims
+            .get(key)
+            .and_then(|facts| self.classes.get(facts.class.as_ref()?));
+        class
+            .and_then(|class| class.ours.as_ref())
+            .is_some_and(|ours| ours.immediate)
+    }
+
+    fn volume(
+        &self,
+        key: &Key,
+        check: impl Fn(&ClaimFacts) -> Result<(), Unknown>,
+    ) -> Result<Option<Volume>, Unknown> {
+        let claim = shown(key);
+        let Some(facts) = self.claims.get(key) else {
+            return Err(Unknown::ClaimMissing { claim });
+        };
+        check(facts)?;
+        if let Some(name) = &facts.bound_to {
+            let Some(persistent) = self.persistent.get(name) else {
+                return Err(Unknown::PersistentMissing {
+                    claim,
+                    name: name.clone(),
+                });
+            };
+            let Some(volume) = &persistent.volume else {
+                return Ok(None);
+            };
+            return match self.bound(volume) {
+                Some(kind) => Ok(Some(Volume {
+                    name: volume.clone(),
+                    claim,
+                    kind,
+                })),
+                None if self.volumes.contains_key(volume) => Err(Unknown::VolumeLeaving {
+                    claim,
+                    volume: volume.clone(),
+                }),
+                None => Err(Unknown::VolumeMissing {
+                    claim,
+                    volume: volume.clone(),
+                }),
+            };
+        }
+        let Some(name) = &facts.class else {
+            return Ok(None);
+        };
+        let Some(class) = self.classes.get(name) else {
+            return Err(Unknown::ClassMissing {
+                claim,
+                class: name.clone(),
+            });
+        };
+        let Some(ours) = &class.ours else {
+            return Ok(None);
+        };
+        if facts.leaving {
+            return Err(Unknown::ClaimLeaving { claim });
+        }
+        // Made, or being made, before the claim is bound: its room is in the accounts already, and its place is settled.
+        let kind = match self.bound(&facts.volume) {
+            Some(bound) => bound,
+            None => VolumeKind::New(self.new_volume(key, facts, name, ours)?),
+        };
+        Ok(Some(Volume {
+            name: facts.volume.clone(),
+            claim,
+            kind,
+        }))
+    }
+
+    /// The volume as it exists; `None` if it does not, is to be deleted, or has no place yet.
+    fn bound(&self, volume: &str) -> Option<VolumeKind> {
+        let facts = self.volumes.get(volume).filter(|facts| !facts.leaving)?;
+        let mut copies: Vec<Replica> = self
+            .replicas_of(volume)
+            .filter(|replica| !replica.leaving)
+            .map(|replica| Replica {
+                node: replica.node.clone(),
+                state: replica.state,
+            })
+            .collect();
+        if copies.is_empty() {
+            let planned = facts.nodes.iter().cloned().collect::<BTreeSet<_>>();
+            copies = planned
+                .into_iter()
+                .map(|node| Replica {
+                    node,
+                    state: ReplicaState::Syncing,
+                })
+                .collect();
+        }
+        copies.sort_by(|a, b| a.node.cmp(&b.node));
+        Some(VolumeKind::Bound(BoundVolume {
+            copies,
+            published: facts.published.clone(),
+        }))
+    }
+
+    fn new_volume(
+        &self,
+        key: &Key,
+        facts: &ClaimFacts,
+        class: &Name,
+        ours: &OurClass,
+    ) -> Result<NewVolume, Unknown> {
+        let claim = || shown(key);
+        let size = facts.size.clone().map_err(|source| Unknown::SizeWrong {
+            claim: claim(),
+            source,
+        })?;
+        let wrong = |source| Unknown::ClassWrong {
+            claim: claim(),
+            class: class.clone(),
+            source,
+        };
+        let asked = ours.asked.clone().map_err(wrong)?;
+        let source = match &facts.source {
+            None => None,
+            Some(Source::Other(kind)) => {
+                return Err(Unknown::SourceKind {
+                    claim: claim(),
+                    kind: kind.clone(),
+                });
+            }
+            Some(Source::Claim(name)) => Some(self.source_nodes(key, name)?),
+        };
+        Ok(NewVolume {
+            class: asked.class,
+            size,
+            thin: asked.thin,
+            copies: asked.copies,
+            source,
+            anywhere: facts.anywhere,
+        })
+    }
+
+    /// Nodes with a usable copy of the claim that is to be cloned.
+    fn source_nodes(&self, key: &Key, source: &Name) -> Result<Vec<Name>, Unknown> {
+        let unknown = |why: String| Unknown::SourceUnknown {
+            claim: shown(key),
+            why,
+        };
+        let source_key = Key {
+            namespace: key.namespace.clone(),
+            name: source.to_string(),
+        };
+        match self.volume(&source_key, |_| Ok(())) {
+            Ok(Some(Volume {
+                kind: VolumeKind::Bound(bound),
+                ..
+            })) => {
+                let usable = bound
+                    .copies
+                    .into_iter()
+                    .filter(|copy| copy.state > ReplicaState::Broken);
+                Ok(usable.map(|copy| copy.node).collect())
+            }
+            Ok(Some(_)) => Err(unknown(format!("claim {source} has no volume yet"))),
+            Ok(None) => Err(unknown(format!("claim {source} is of another driver"))),
+            Err(why) => Err(unknown(why.to_string())),
+        }
+    }
+}
+
+fn shown(key: &Key) -> Name {
+    format!(
+        "{}/{}",
+        key.namespace.as_deref().unwrap_or_default(),
+        key.name
+    )
+    .into()
+}
+
+/// Names of the claims that the pod uses, and whether the claim is made for it (generic ephemeral volume).
+fn claims_of(pod: &Pod) -> BTreeSet<(String, bool)> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let volumes = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten());
+    volumes
+        .filter_map(
+            |volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+                (Some(claim), _) => Some((claim.claim_name.clone(), false)),
+                (None, Some(_)) => Some((format!("{name}-{}", volume.name), true)),
+                (None, None) => None,
+            },
+        )
+        .collect()
+}
+
+/// What the pod says about nodes.
+fn constraints(pod: &Pod) -> Constraints {
+    let Some(spec) = &pod.spec else {
+        return Constraints::default();
+    };
+    let affinity = spec
+        .affinity
+        .as_ref()
+        .and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|affinity| {
+        affinity
+            .required_during_scheduling_ignored_during_execution
+            .as_ref()
+    });
+    let tolerations = spec
+        .tolerations
+        .iter()
+        .flatten()
+        .map(|toleration| Toleration {
+            key: toleration.key.clone().unwrap_or_default(),
+            operator: TolerationOperator::from(toleration.operator.as_deref().unwrap_or_default()),
+            value: toleration.value.clone().unwrap_or_default(),
+            effect: toleration
+                .effect
+                .as_deref()
+                .filter(|effect| !effect.is_empty())
+                .map(Effect::from),
+        });
+    Constraints {
+        node_selector: spec.node_selector.clone().unwrap_or_default(),
+        node_affinity: required
+            .map(|selector| selector.node_selector_terms.iter().map(term).collect()),
+        tolerations: tolerations.collect(),
+    }
+}
+
+fn term(term: &NodeSelectorTerm) -> Term {
+    let requirements = |list: &Option<Vec<NodeSelectorRequirement>>| {
+        list.iter().flatten().map(requirement).collect()
+    };
+    Term {
+        match_expressions: requirements(&term.match_expressions),
+        match_fields: requirements(&term.match_fields),
+    }
+}
+
+fn requirement(requirement: &NodeSelectorRequirement) -> Requirement {
+    Requirement {
+        key: requirement.key.clone(),
+        operator: Operator::from(requirement.operator.as_str()),
+        values: requirement.values.clone().unwrap_or_default(),
+    }
+}
