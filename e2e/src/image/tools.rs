@@ -56,9 +56,13 @@ fn parse(text: &str) -> Result<Vec<Package>> {
     Ok(packages)
 }
 
-/// Files that tools read and that ldd does not know of. LVM's own configuration is left out on purpose: the daemon says all
-/// of it on the command line, and its defaults are compiled in.
-const DATA: [&str; 2] = ["etc/mke2fs.conf", "usr/share/smartmontools/drivedb.h"];
+/// Files, and folders of files, that tools read and that ldd does not know of. LVM's own configuration is left out on purpose:
+/// the daemon says all of it on the command line, and its defaults are compiled in.
+const DATA: [&str; 3] = [
+    "etc/mke2fs.conf",
+    "usr/share/smartmontools/drivedb.h",
+    "usr/share/xfsprogs/mkfs",
+];
 
 /// The layer with every program of the list, taken from `root_fs`; kept in `cache` until the list or the root's packages change.
 ///
@@ -112,8 +116,22 @@ fn collect(packages: &[Package], root_fs: &Path) -> Result<Layer> {
         layer.file(&library, root_fs.join(file), 0o755, Owner::default());
     }
     for path in DATA {
-        if root_fs.join(path).exists() {
-            layer.file(path, root_fs.join(path), 0o644, Owner::default());
+        let here = root_fs.join(path);
+        if here.is_file() {
+            layer.file(path, here, 0o644, Owner::default());
+        } else if here.is_dir() {
+            for entry in std::fs::read_dir(&here)? {
+                let entry = entry?;
+                if entry.file_type()?.is_file() {
+                    let name = entry.file_name();
+                    layer.file(
+                        &format!("{path}/{}", name.to_string_lossy()),
+                        entry.path(),
+                        0o644,
+                        Owner::default(),
+                    );
+                }
+            }
         }
     }
     Ok(layer)
