@@ -314,3 +314,124 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+
+    use super::*;
+    use crate::testing::{FakeApi, Fault};
+
+    fn a_claim(name: &str) -> PersistentVolumeClaim {
+        serde_json::from_value(
+            json!({ "metadata": { "name": name, "namespace": "ns", "uid": "1" } }),
+        )
+        .unwrap()
+    }
+
+    fn a_recorder(server: &FakeApi) -> (Recorder, Shutdown) {
+        let shutdown = Shutdown::new(Duration::from_mins(10));
+        (
+            Recorder::new(server.client(), "hawser-test", "pod-1", &shutdown),
+            shutdown,
+        )
+    }
+
+    async fn after(seconds: u64) {
+        tokio::time::sleep_until(Instant::now() + Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_event_again_raises_a_count() {
+        let server = FakeApi::new();
+        let (recorder, shutdown) = a_recorder(&server);
+        let claim = a_claim("data");
+        for _ in 0..40 {
+            recorder.record(
+                &claim,
+                Severity::Warning,
+                "NoRoom",
+                "needs 10 GiB, 3 GiB are free",
+            );
+        }
+        recorder.record(&claim, Severity::Normal, "Placed", "on n1");
+        after(100).await;
+        let paths = server.paths();
+        assert_eq!(paths.len(), 2, "{paths:?}");
+        let event = paths
+            .iter()
+            .map(|path| server.object(path).unwrap())
+            .find(|event| event["reason"] == "NoRoom")
+            .unwrap();
+        assert_eq!(event["series"]["count"], 40);
+        assert_eq!(
+            (&event["type"], &event["regarding"]["name"]),
+            (&json!("Warning"), &json!("data"))
+        );
+        assert_eq!(server.calls().len(), 3, "two objects and one count");
+        recorder.record(
+            &claim,
+            Severity::Warning,
+            "NoRoom",
+            "needs 10 GiB, 3 GiB are free",
+        );
+        after(0).await;
+        shutdown.begin("test");
+        shutdown.finished().await.unwrap();
+        let counts: Vec<_> = paths
+            .iter()
+            .map(|path| server.object(path).unwrap()["series"]["count"].clone())
+            .collect();
+        assert!(
+            counts.contains(&json!(41)),
+            "the count is written before the end: {counts:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_limited_and_nobody_waits() {
+        let server = FakeApi::new();
+        let (recorder, _shutdown) = a_recorder(&server);
+        let began = Instant::now();
+        for number in 0..2000 {
+            recorder.record(
+                &a_claim(&format!("c{number}")),
+                Severity::Normal,
+                "Placed",
+                "on n1",
+            );
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        after(1).await;
+        let early = server.paths().len();
+        assert!((25..=31).contains(&early), "{early}");
+        after(120).await;
+        assert_eq!(server.paths().len(), QUEUE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_borne_and_an_event_of_cluster_scope_goes_to_default() {
+        let server = FakeApi::new();
+        let (recorder, _shutdown) = a_recorder(&server);
+        server.inject([Fault::Refuse(403)]);
+        let node = ObjectReference {
+            kind: Some("Node".to_owned()),
+            name: Some("n1".to_owned()),
+            ..ObjectReference::default()
+        };
+        recorder.record_ref(node.clone(), Severity::Normal, "DiskFound", "first");
+        recorder.record_ref(node, Severity::Normal, "DiskFound", "ä".repeat(2000));
+        after(1).await;
+        let paths = server.paths();
+        assert_eq!(paths.len(), 1);
+        assert!(
+            paths[0].starts_with("/apis/events.k8s.io/v1/namespaces/default/events/n1."),
+            "{paths:?}"
+        );
+        let text = server.object(&paths[0]).unwrap()["note"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(text.len() <= MAX_NOTE && text.ends_with('…'));
+    }
+}

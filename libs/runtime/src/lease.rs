@@ -461,3 +461,214 @@ impl Leader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{FakeApi, Fault};
+
+    const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/master";
+
+    fn a_config(identity: &str) -> LeaseConfig {
+        let seconds = Duration::from_secs;
+        let args = LeaseArgs {
+            lease_duration: seconds(30),
+            lease_renew_deadline: seconds(25),
+            lease_retry_period: seconds(5),
+        };
+        LeaseConfig::new("ns", "master", identity, &args).unwrap()
+    }
+
+    struct Member {
+        shutdown: Shutdown,
+        task: tokio::task::JoinHandle<Result<Leader, LeaseError>>,
+    }
+
+    fn a_member(server: &FakeApi, identity: &str) -> Member {
+        let shutdown = Shutdown::new(Duration::from_secs(10));
+        let (candidate, stop) = (
+            Candidate::new(server.client(), a_config(identity)),
+            shutdown.clone(),
+        );
+        let task = tokio::spawn(async move { candidate.acquire(&stop, |_| {}).await });
+        Member { shutdown, task }
+    }
+
+    async fn won(member: &mut Member) -> Leader {
+        (&mut member.task).await.unwrap().unwrap()
+    }
+
+    fn holder(server: &FakeApi) -> String {
+        server.object(LEASE).unwrap()["spec"]["holderIdentity"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    async fn after(seconds: u64) {
+        tokio::time::sleep_until(Instant::now() + Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_one_leads_renews_and_keeps_others_out() {
+        let server = FakeApi::new();
+        let mut first = a_member(&server, "one");
+        let leader = won(&mut first).await;
+        let second = a_member(&server, "two");
+        after(300).await;
+        assert!(leader.is_valid_at(Instant::now()));
+        assert_eq!(holder(&server), "one");
+        assert!(!second.task.is_finished());
+        assert_eq!(leader.generation(), 0);
+        let spec = &server.object(LEASE).unwrap()["spec"];
+        assert_eq!(spec["leaseDurationSeconds"], 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shutdown_releases_after_the_drain_and_another_takes_over_at_once() {
+        let server = FakeApi::new();
+        let mut first = a_member(&server, "one");
+        let leader = won(&mut first).await;
+        let mut second = a_member(&server, "two");
+        after(1).await;
+        let still = leader.clone();
+        first.shutdown.spawn("work", async move {
+            after(8).await;
+            assert!(still.is_valid_at(Instant::now()), "leader while draining");
+        });
+        first.shutdown.begin("test");
+        after(7).await;
+        assert_eq!(holder(&server), "one");
+        first.shutdown.finished().await.unwrap();
+        assert!(!leader.is_valid_at(Instant::now()));
+        let began = Instant::now();
+        let next = won(&mut second).await;
+        assert!(
+            began.elapsed() <= Duration::from_secs(6),
+            "{:?}",
+            began.elapsed()
+        );
+        assert_eq!((holder(&server).as_str(), next.generation()), ("two", 1));
+        assert!(leader.lost().await.to_string().contains("released"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_can_not_renew_gives_up_before_another_takes_over() {
+        let server = FakeApi::new();
+        let mut first = a_member(&server, "one");
+        let leader = won(&mut first).await;
+        server.reject("PUT", 503);
+        let mut second = a_member(&server, "two");
+        after(24).await;
+        assert!(leader.is_valid_at(Instant::now()));
+        after(2).await;
+        assert!(!leader.is_valid_at(Instant::now()));
+        let error = leader.lost().await.to_string();
+        assert!(
+            error.contains("not renewed for 25 s")
+                && error.contains("refused") | error.contains("rejected"),
+            "{error}"
+        );
+        assert_eq!(holder(&server), "one");
+        server.reject("PUT", 0);
+        let next = won(&mut second).await;
+        assert_eq!((holder(&server).as_str(), next.generation()), ("two", 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hangs_costs_the_leadership_in_time() {
+        let server = FakeApi::new();
+        let leader = won(&mut a_member(&server, "one")).await;
+        let end = Instant::now() + Duration::from_secs(25);
+        server.inject(std::iter::repeat_n(Fault::Hang, 20));
+        let error = leader.clone().lost().await.to_string();
+        assert!(Instant::now() <= end + Duration::from_millis(5), "{error}");
+        assert!(!leader.is_valid_at(end));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_holder_is_followed_after_its_own_duration_and_not_by_the_wall_clock() {
+        let server = FakeApi::new();
+        // renewTime is ages ago by the wall clock: the holder's clock may be wrong, so only our own observation counts.
+        server.put(LEASE, json!({"metadata": {"name": "master", "namespace": "ns"}, "spec": {"holderIdentity": "dead",
+            "leaseDurationSeconds": 60, "leaseTransitions": 4, "renewTime": "2001-01-01T00:00:00.000000Z"}}));
+        let began = Instant::now();
+        let leader = won(&mut a_member(&server, "one")).await;
+        let waited = began.elapsed().as_secs();
+        assert!((60..=66).contains(&waited), "{waited}");
+        assert_eq!(leader.generation(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_that_come_at_once_one_leads() {
+        let server = FakeApi::new();
+        server.inject(std::iter::repeat_n(
+            Fault::Delay(Duration::from_millis(50)),
+            4,
+        ));
+        let (first, second) = (a_member(&server, "one"), a_member(&server, "two"));
+        after(100).await;
+        assert_eq!(
+            usize::from(first.task.is_finished()) + usize::from(second.task.is_finished()),
+            1
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_taken_by_force_is_noticed() {
+        let server = FakeApi::new();
+        let leader = won(&mut a_member(&server, "one")).await;
+        let mut object = server.object(LEASE).unwrap();
+        object["spec"]["holderIdentity"] = json!("thief");
+        server.put(LEASE, object);
+        let error = leader.lost().await.to_string();
+        assert_eq!(error, "lost lease master: it is held by thief");
+        assert_eq!(holder(&server), "thief");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_was_lost_is_no_lost_lease() {
+        let server = FakeApi::new();
+        server.inject([Fault::Delay(Duration::ZERO), Fault::LoseAnswer(504)]);
+        let leader = won(&mut a_member(&server, "one")).await;
+        assert_eq!((holder(&server).as_str(), leader.generation()), ("one", 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stopping_ends_the_wait() {
+        let server = FakeApi::new();
+        let _leader = won(&mut a_member(&server, "one")).await;
+        let second = a_member(&server, "two");
+        after(1).await;
+        second.shutdown.begin("test");
+        assert!(matches!(
+            second.task.await.unwrap(),
+            Err(LeaseError::Stopping(_))
+        ));
+    }
+
+    #[test]
+    fn wrong_timings_and_empty_identities_are_refused() {
+        let seconds = Duration::from_secs;
+        for (duration, renew, retry) in [(30, 30, 5), (30, 25, 25), (30, 25, 0), (25, 30, 5)] {
+            let args = LeaseArgs {
+                lease_duration: seconds(duration),
+                lease_renew_deadline: seconds(renew),
+                lease_retry_period: seconds(retry),
+            };
+            assert!(matches!(
+                LeaseConfig::new("ns", "l", "me", &args),
+                Err(LeaseError::Timings { .. })
+            ));
+        }
+        let args = LeaseArgs {
+            lease_duration: seconds(30),
+            lease_renew_deadline: seconds(25),
+            lease_retry_period: seconds(5),
+        };
+        let error = LeaseConfig::new("ns", "l", "", &args).unwrap_err();
+        assert!(error.to_string().contains("--identity"), "{error}");
+    }
+}

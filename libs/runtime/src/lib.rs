@@ -51,4 +51,6 @@ pub mod reconcile;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tls;

@@ -228,3 +228,186 @@ fn json_error<K: Resource<DynamicType = ()>>(object: &K, source: serde_json::Err
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{FakeApi, Fault};
+
+    const POD: &str = "/api/v1/namespaces/ns/pods/a";
+    const MAP: &str = "/api/v1/namespaces/ns/configmaps/a";
+
+    #[tokio::test]
+    async fn a_status_is_sent_only_if_different_and_fields_unknown_to_us_survive() {
+        let server = FakeApi::new();
+        server.put(POD, json!({"metadata": {"name": "a", "namespace": "ns"}, "status": {"phase": "Pending", "fromTheFuture": 1}}));
+        let api: Api<Pod> = Api::namespaced(server.client(), "ns");
+        let pod = api.get("a").await.unwrap();
+        let mut wanted = pod.status.clone().unwrap();
+        let _ = server.calls();
+        assert!(!status(&api, &pod, &wanted).await.unwrap().changed());
+        assert!(server.calls().is_empty());
+
+        wanted.phase = Some("Running".to_owned());
+        let pod = status(&api, &pod, &wanted).await.unwrap().into_inner();
+        let stored = server.object(POD).unwrap();
+        assert_eq!(
+            (
+                &stored["status"]["phase"],
+                &stored["status"]["fromTheFuture"]
+            ),
+            (&json!("Running"), &json!(1))
+        );
+        assert_eq!(server.calls(), [format!("PATCH {POD}/status")]);
+
+        wanted.phase = None;
+        status(&api, &pod, &wanted).await.unwrap();
+        assert!(server.object(POD).unwrap()["status"].get("phase").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_status_computed_from_an_old_object_is_a_conflict() {
+        let server = FakeApi::new();
+        server.put(POD, json!({"metadata": {"name": "a", "namespace": "ns"}}));
+        let api: Api<Pod> = Api::namespaced(server.client(), "ns");
+        let old = api.get("a").await.unwrap();
+        server.put(
+            POD,
+            json!({"metadata": {"name": "a", "namespace": "ns"}, "status": {"phase": "Failed"}}),
+        );
+        let error = status(&api, &old, &json!({"phase": "Running"}))
+            .await
+            .unwrap_err();
+        assert_eq!(error.category(), Category::Conflict);
+        assert_eq!(error.to_string(), "can't change the status of Pod a");
+        assert_eq!(server.object(POD).unwrap()["status"]["phase"], "Failed");
+    }
+
+    fn set(key: &str) -> impl Fn(&mut ConfigMap) {
+        move |map| {
+            map.data
+                .get_or_insert_default()
+                .insert(key.to_owned(), "1".to_owned());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_update_survives_conflicts_without_losing_others_writes() {
+        let server = FakeApi::new();
+        server.put(MAP, json!({"metadata": {"name": "a", "namespace": "ns"}}));
+        let api: Api<ConfigMap> = Api::namespaced(server.client(), "ns");
+        let stale = api.get("a").await.unwrap();
+        update(&api, "a", None, set("theirs")).await.unwrap();
+        let map = update(&api, "a", Some(stale), set("ours")).await.unwrap();
+        assert!(map.changed());
+        assert_eq!(map.into_inner().data.unwrap().len(), 2);
+        let _ = server.calls();
+        assert!(
+            !update(&api, "a", None, set("ours"))
+                .await
+                .unwrap()
+                .changed()
+        );
+        assert_eq!(server.calls(), [format!("GET {MAP}")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_update_gives_up_after_some_conflicts_and_at_once_on_other_errors() {
+        let server = FakeApi::new();
+        server.put(MAP, json!({"metadata": {"name": "a", "namespace": "ns"}}));
+        server.reject("PATCH", 409);
+        let api: Api<ConfigMap> = Api::namespaced(server.client(), "ns");
+        let error = update(&api, "a", None, set("x")).await.unwrap_err();
+        assert_eq!(error.category(), Category::Conflict);
+        assert_eq!(
+            server
+                .calls()
+                .iter()
+                .filter(|call| call.starts_with("PATCH"))
+                .count(),
+            MAX_CONFLICTS + 1
+        );
+        server.inject([Fault::Refuse(403)]);
+        assert_eq!(
+            update(&api, "a", None, set("x"))
+                .await
+                .unwrap_err()
+                .category(),
+            Category::Denied
+        );
+        assert_eq!(server.calls().len(), 1);
+    }
+
+    #[test]
+    fn finalizers_are_a_set() {
+        let mut pod = Pod::default();
+        add_finalizer(&mut pod, "a/b");
+        add_finalizer(&mut pod, "a/b");
+        assert_eq!(pod.finalizers(), ["a/b"]);
+        remove_finalizer(&mut pod, "a/b");
+        assert!(pod.finalizers().is_empty());
+    }
+
+    fn json_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (0..3).prop_map(Value::from)
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::btree_map("[a-c]", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// As the API server merges, by RFC 7386.
+    fn merged(target: &Value, patch: &Value) -> Value {
+        let Value::Object(fields) = patch else {
+            return patch.clone();
+        };
+        let mut result = target.as_object().cloned().unwrap_or_default();
+        for (key, value) in fields {
+            if value.is_null() {
+                result.remove(key);
+            } else {
+                let present = result.get(key).cloned().unwrap_or(Value::Null);
+                result.insert(key.clone(), merged(&present, value));
+            }
+        }
+        Value::Object(result)
+    }
+
+    /// Nulls inside of objects mean "not there".
+    fn without_nulls(value: &Value) -> Value {
+        match value {
+            Value::Object(map) => {
+                let kept = map.iter().filter(|(_, value)| !value.is_null());
+                Value::Object(
+                    kept.map(|(key, value)| (key.clone(), without_nulls(value)))
+                        .collect(),
+                )
+            }
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_) => value.clone(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_difference_applied_gives_what_was_wanted(from in json_value(), to in json_value()) {
+            prop_assume!(from.is_object() && to.is_object());
+            let result = merge_diff(&from, &to).map_or(from.clone(), |patch| merged(&from, &patch));
+            prop_assert_eq!(without_nulls(&result), without_nulls(&to));
+            prop_assert_eq!(merge_diff(&to, &to), None);
+        }
+    }
+}

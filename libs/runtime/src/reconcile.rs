@@ -272,3 +272,182 @@ impl<T: Clone + Eq + Hash> Inner<T> {
         self.queue.insert(place, key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap as Map;
+
+    use super::*;
+
+    /// Records runs, and how many of one key were running at once.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<LogState>>);
+
+    #[derive(Default)]
+    struct LogState {
+        runs: Vec<(&'static str, u128)>,
+        running: Map<&'static str, usize>,
+        most: usize,
+        most_of_one_key: usize,
+    }
+
+    struct Setup {
+        queue: Queue<&'static str>,
+        log: Log,
+        shutdown: Shutdown,
+        began: Instant,
+    }
+
+    /// Each run takes `work` and then ends with what `outcome` says for the number of runs so far.
+    fn a_queue(
+        workers: usize,
+        work: Duration,
+        outcome: fn(usize) -> Result<Action, String>,
+    ) -> Setup {
+        let (queue, log, shutdown) = (
+            Queue::default(),
+            Log::default(),
+            Shutdown::new(Duration::from_secs(60)),
+        );
+        let (shared, began) = (log.clone(), Instant::now());
+        queue.run("test", workers, &shutdown, move |key: &'static str| {
+            let log = shared.clone();
+            async move {
+                let number = log.begin(key, began);
+                tokio::time::sleep_until(Instant::now() + work).await;
+                log.end(key);
+                outcome(number)
+            }
+        });
+        Setup {
+            queue,
+            log,
+            shutdown,
+            began,
+        }
+    }
+
+    impl Log {
+        fn begin(&self, key: &'static str, began: Instant) -> usize {
+            let mut log = self.0.lock();
+            log.runs.push((key, began.elapsed().as_millis()));
+            *log.running.entry(key).or_default() += 1;
+            log.most_of_one_key = log.most_of_one_key.max(log.running[key]);
+            let all = log.running.values().sum();
+            log.most = log.most.max(all);
+            log.runs.len()
+        }
+
+        fn end(&self, key: &'static str) {
+            *self.0.lock().running.entry(key).or_default() -= 1;
+        }
+
+        /// Of one key, and of all.
+        fn most(&self) -> (usize, usize) {
+            let log = self.0.lock();
+            (log.most_of_one_key, log.most)
+        }
+
+        fn runs(&self) -> Vec<(&'static str, u128)> {
+            self.0.lock().runs.clone()
+        }
+    }
+
+    async fn until(at: Instant, seconds: u64) {
+        tokio::time::sleep_until(at + Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_are_deduplicated_and_one_runs_once_at_a_time() {
+        let Setup {
+            queue, log, began, ..
+        } = a_queue(8, Duration::from_millis(100), |_| Ok(Action::Done));
+        for _ in 0..5 {
+            queue.add("a");
+            queue.add("b");
+        }
+        tokio::time::sleep_until(began + Duration::from_millis(50)).await;
+        queue.add("a");
+        queue.add("a");
+        until(began, 5).await;
+        assert_eq!(log.runs(), [("a", 0), ("b", 0), ("a", 100)]);
+        assert_eq!(log.most(), (1, 2));
+        assert!(queue.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_workers_than_allowed() {
+        let Setup {
+            queue, log, began, ..
+        } = a_queue(2, Duration::from_millis(100), |_| Ok(Action::Done));
+        for key in ["a", "b", "c", "d", "e"] {
+            queue.add(key);
+        }
+        until(began, 5).await;
+        assert_eq!((log.runs().len(), log.most()), (5, (1, 2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_retried_with_growing_pauses_and_a_success_ends_that() {
+        let fail_four_times = |number| {
+            if number < 5 {
+                Err("disk is away".to_owned())
+            } else {
+                Ok(Action::Done)
+            }
+        };
+        let Setup {
+            queue, log, began, ..
+        } = a_queue(1, Duration::ZERO, fail_four_times);
+        queue.add("a");
+        until(began, 600).await;
+        let times: Vec<u128> = log.runs().iter().map(|(_, at)| *at).collect();
+        let pauses: Vec<u128> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        // Each pause is doubled, and jitter adds up to as much again.
+        let expected = [200, 400, 800, 1600];
+        assert_eq!(pauses.len(), expected.len(), "{pauses:?}");
+        for (pause, least) in pauses.iter().zip(expected) {
+            assert!((least..=2 * least + 2).contains(pause), "{pauses:?}");
+        }
+        assert!(queue.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_does_not_wait_for_the_pause_to_end() {
+        let once = |number| {
+            Ok(if number == 1 {
+                Action::RequeueAfter(Duration::from_secs(60))
+            } else {
+                Action::Done
+            })
+        };
+        let Setup {
+            queue, log, began, ..
+        } = a_queue(1, Duration::ZERO, once);
+        queue.add("a");
+        until(began, 1).await;
+        queue.add_after("a", Duration::from_secs(100));
+        queue.add("a");
+        until(began, 200).await;
+        assert_eq!(log.runs(), [("a", 0), ("a", 1000)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requeued_keys_run_again_and_shutdown_lets_a_run_finish() {
+        let Setup {
+            queue,
+            log,
+            shutdown,
+            began,
+        } = a_queue(1, Duration::from_secs(2), |_| {
+            Ok(Action::RequeueAfter(Duration::from_secs(8)))
+        });
+        queue.add("a");
+        until(began, 11).await;
+        shutdown.begin("test");
+        shutdown.finished().await.unwrap();
+        assert_eq!(log.runs(), [("a", 0), ("a", 10_000)]);
+        assert_eq!(log.0.lock().running["a"], 0);
+        assert!(began.elapsed() < Duration::from_secs(13));
+    }
+}
