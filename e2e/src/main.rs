@@ -1,8 +1,44 @@
 //! The lab: a real Kubernetes cluster on one machine, and the scenarios that run on it.
 
-#[allow(dead_code, reason = "the command that runs checks comes with the lab")]
+mod agent;
+mod cache;
+#[allow(dead_code, reason = "the command that runs checks comes with `cargo lab test`")]
 mod check;
-#[allow(dead_code, reason = "the commands that build images come with the lab")]
+mod cli;
+mod command;
+mod control_plane;
+mod faults;
+mod guest;
+mod host;
+#[allow(
+    dead_code,
+    reason = "Hawser's own images are built once its manifests are installed"
+)]
 mod image;
+mod kubernetes;
+mod lab;
+mod net;
+mod node;
+mod pki;
+mod process;
+mod progress;
+mod ready;
+mod root_fs;
+mod shelf;
+mod state;
+mod template;
+mod up;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::run(cli::Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! `up` and `down`: from nothing, or from whatever a killed run left, to a cluster whose nodes are Ready, and back.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::cache::remove;
+use crate::control_plane::{AFTER_API, AFTER_NODES, BEFORE_API, ControlPlane};
+use crate::image::base::base_images;
+use crate::image::hawser::{Inputs, sidecar_images};
+use crate::lab::{Lab, Place};
+use crate::pki::{self, Pki};
+use crate::progress::Progress;
+use crate::shelf::{self, DISK_BYTES, Kind};
+use crate::state::{self, Node, State};
+use crate::template::{self, Guests};
+use crate::{guest, host, kubernetes, net, ready, root_fs};
+
+/// How a lab is to be.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub(crate) struct Options {
+    /// Number of nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=i64::from(net::MAX_NODES)))]
+    pub(crate) nodes: u8,
+    /// Number of blank data disks in each node, 10 GiB each
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=20))]
+    pub(crate) disks: u8,
+    /// What the data disks say they are
+    #[arg(long, value_enum, default_value_t = Kind::Ssd)]
+    pub(crate) disk_kind: Kind,
+    /// Memory of each node, in MiB; only what a node uses is taken from this machine
+    #[arg(long, default_value_t = 1536, value_parser = clap::value_parser!(u64).range(768..))]
+    pub(crate) memory: u64,
+    /// Do not install Hawser's manifests
+    #[arg(long)]
+    pub(crate) bare: bool,
+}
+
+/// Folders of things that were built.
+struct Built {
+    root: std::path::PathBuf,
+    programs: std::path::PathBuf,
+    scripts: std::path::PathBuf,
+    disk: std::path::PathBuf,
+}
+
+/// Brings a lab up. One that runs already in the asked shape is kept; one of another shape is refused.
+///
+/// # Errors
+/// If the machine can't (a sentence says what it lacks), or a step fails; what was started then stays for a look, until the next `up` or `down`.
+pub(crate) fn up(place: &Place, options: &Options, progress: &Progress) -> Result<Lab> {
+    host::check_root()?;
+    let lab = Lab::at(place)?;
+    let _lock = lab
+        .cache
+        .try_lock(&format!("lab-{}", lab.name))?
+        .with_context(|| {
+            format!(
+                "another `up` or `down` of lab {} is running: wait for it, or take another --name",
+                lab.name
+            )
+        })?;
+    if already_up(&lab, options)? {
+        progress.say(format!("lab {} is up already", lab.name));
+    } else {
+        clean(&lab, progress)?;
+        let built = build(place, &lab, options, progress)?;
+        create(&lab, options, &built, progress)?;
+        start(&lab, progress)?;
+    }
+    Ok(lab)
+}
+
+/// Whether the lab runs in the shape of `options`.
+fn already_up(lab: &Lab, options: &Options) -> Result<bool> {
+    let Some(state) = state::read(lab.dir())? else {
+        return Ok(false);
+    };
+    if !(state.complete
+        && lab.net.exists()
+        && state.services.iter().all(super::process::Process::is_alive))
+    {
+        return Ok(false);
+    }
+    ensure!(
+        state.nodes.len() == usize::from(options.nodes),
+        "lab {} is up with {} nodes, not {}: take it down first (`cargo lab down`), or choose another --name",
+        lab.name,
+        state.nodes.len(),
+        options.nodes
+    );
+    for node in &state.nodes {
+        if !node
+            .process
+            .as_ref()
+            .is_some_and(super::process::Process::is_alive)
+        {
+            bail!(
+                "lab {} is up, but its node {} is off: `cargo lab boot {}`, or `cargo lab down` first",
+                lab.name,
+                node.name,
+                node.name
+            );
+        }
+    }
+    Ok(true)
+}
+
+/// Ends what an earlier `up` of this lab started, and drops its folder.
+fn clean(lab: &Lab, progress: &Progress) -> Result<()> {
+    if lab.dir().exists() || lab.net.exists() {
+        if state::read(lab.dir()).is_ok_and(|state| state.is_some()) || lab.net.exists() {
+            progress.say("cleaning up what an earlier run left");
+        }
+        stop(lab)?;
+    }
+    remove(lab.dir())
+}
+
+/// Kills all that the lab started and removes its network. Its folder stays.
+fn stop(lab: &Lab) -> Result<()> {
+    // A state file that can't be read must not keep the rest from being cleaned: the namespace knows all processes.
+    if let Ok(Some(state)) = state::read(lab.dir()) {
+        let nodes = state.nodes.iter().filter_map(|node| node.process.as_ref());
+        for process in nodes.chain(&state.services) {
+            process.kill()?;
+        }
+    }
+    lab.net.destroy()?;
+    state::forget(lab.dir())
+}
+
+fn build(place: &Place, lab: &Lab, options: &Options, progress: &Progress) -> Result<Built> {
+    let cache = &lab.cache;
+    let cold = !(kubernetes::exists(cache) && root_fs::exists(cache, &place.suite));
+    host::check_room(cache.dir(), cold, options.nodes, options.memory)?;
+    host::install_packages(progress)?;
+    host::check_kernel(&lab.name)?;
+    // One waits for the network most of the time, the other for the processor.
+    let (root, programs) = std::thread::scope(|scope| {
+        let root =
+            scope.spawn(|| root_fs::ensure(cache, &place.suite, place.mirror.as_deref(), progress));
+        let programs = kubernetes::ensure(cache, progress);
+        (root.join(), programs)
+    });
+    let root = root.map_err(|_| anyhow::anyhow!("making the root folder panicked"))??;
+    let programs = programs?;
+    let scripts = guest::scripts(cache)?;
+    let guests = Guests {
+        cache,
+        root: &root,
+        scripts: &scripts,
+        programs: &programs,
+    };
+    let images = cache.dir().join("images");
+    let mut list = base_images(&root, &images)?;
+    list.extend(sidecar_images(&Inputs {
+        workspace: workspace()?,
+        root_fs: root.clone(),
+        go_bin: programs.clone(),
+        cache: images,
+    })?);
+    let disk = template::ensure(&guests, "base-disk", None, &list, progress)?;
+    Ok(Built {
+        root,
+        programs,
+        scripts,
+        disk,
+    })
+}
+
+/// The project's folder: the one that this program was built from.
+pub(crate) fn workspace() -> Result<std::path::PathBuf> {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_owned)
+        .context("e2e lies in the project's folder")
+}
+
+/// Makes the lab's folder: keys, disks, state.
+fn create(lab: &Lab, options: &Options, built: &Built, progress: &Progress) -> Result<()> {
+    progress.say(format!(
+        "lab {}: {} nodes with {} data disks each, in {}",
+        lab.name,
+        options.nodes,
+        options.disks,
+        lab.dir().display()
+    ));
+    let guest = lab.dir().join("guest");
+    for folder in ["logs", "guest/logs", "guest/disks", "guest/nodes"] {
+        std::fs::create_dir_all(lab.dir().join(folder))?;
+    }
+    let mut nodes = Vec::new();
+    let mut routes = Vec::new();
+    for index in 1..=options.nodes {
+        let name = format!("n{index}");
+        let mut disks = Vec::new();
+        for _ in 0..options.disks {
+            disks.push(shelf::next_disk(
+                &name,
+                &disks,
+                DISK_BYTES,
+                options.disk_kind,
+            )?);
+        }
+        routes.push(format!(
+            "{} {}\n",
+            net::pod_cidr(index),
+            net::node_ip(index)
+        ));
+        nodes.push(Node {
+            name,
+            index,
+            process: None,
+            disks,
+            boots: 0,
+        });
+    }
+    let state = State {
+        name: lab.name.clone(),
+        complete: false,
+        root: built.root.clone(),
+        programs: built.programs.clone(),
+        scripts: built.scripts.clone(),
+        memory: options.memory,
+        nodes,
+        services: Vec::new(),
+        installed: false,
+    };
+    state::write(lab.dir(), &state)?;
+    std::fs::write(guest.join("routes"), routes.concat())?;
+    pki::create(&Pki::of(lab.dir()), &guest, options.nodes)?;
+    for node in &state.nodes {
+        template::copy(
+            &built.disk,
+            &guest.join("disks").join(format!("{}.img", node.name)),
+        )?;
+    }
+    lab.net.create(options.nodes)
+}
+
+/// Starts everything, and waits until the nodes are Ready.
+fn start(lab: &Lab, progress: &Progress) -> Result<()> {
+    let control_plane = ControlPlane {
+        programs: lab.state()?.programs,
+        lab: lab.dir().to_owned(),
+        net: lab.net.clone(),
+    };
+    let service = |name: &str| -> Result<()> {
+        let process = control_plane.start(name)?;
+        state::update(lab.dir(), |state| {
+            state.services.push(process);
+            Ok(())
+        })
+    };
+    progress.say("starting etcd and the API server");
+    BEFORE_API.iter().try_for_each(|name| service(name))?;
+    progress.say("booting the nodes");
+    let nodes = lab.nodes()?;
+    nodes.iter().try_for_each(|node| lab.start_node(node))?;
+    lab.block_on(ready::api(lab, Duration::from_secs(120)))
+        .with_context(|| died(lab))?;
+    progress.say("API server answers; starting controller manager, scheduler and DNS");
+    AFTER_API.iter().try_for_each(|name| service(name))?;
+    for node in &nodes {
+        lab.wait_agent(node)?;
+    }
+    progress.say("nodes are booted; waiting for their kubelets");
+    for node in &nodes {
+        lab.wait_ready(node, Duration::from_secs(180))?;
+    }
+    AFTER_NODES.iter().try_for_each(|name| service(name))?;
+    let state = lab.state()?;
+    if let Some(dead) = state.services.iter().find(|service| !service.is_alive()) {
+        bail!("{} ended: {}", dead.role, died(lab));
+    }
+    state::update(lab.dir(), |state| {
+        state.complete = true;
+        Ok(())
+    })?;
+    progress.say(format!("{} nodes are Ready", nodes.len()));
+    Ok(())
+}
+
+fn died(lab: &Lab) -> String {
+    {
+        let [services, nodes] = lab.log_folders();
+        format!(
+            "see the logs in {} and {}",
+            services.display(),
+            nodes.display()
+        )
+    }
+}
+
+/// Takes a lab down: ends everything that it started, and nothing else. Its disks and logs stay until the next `up`; with `purge` they are deleted, and
+/// so is everything in the cache unless another lab still runs on it.
+pub(crate) fn down(place: &Place, purge: bool, progress: &Progress) -> Result<()> {
+    host::check_root()?;
+    let lab = Lab::at(place)?;
+    let _lock = lab.cache.lock(&format!("lab-{}", lab.name))?;
+    let was_up = lab.net.exists() || state::read(lab.dir()).is_ok_and(|state| state.is_some());
+    stop(&lab)?;
+    progress.say(if was_up {
+        format!("lab {} is down", lab.name)
+    } else {
+        format!("lab {} was not up", lab.name)
+    });
+    if purge {
+        remove(lab.dir())?;
+        purge_cache(&lab, progress)?;
+    }
+    Ok(())
+}
+
+fn purge_cache(lab: &Lab, progress: &Progress) -> Result<()> {
+    let mut others = Vec::new();
+    for entry in std::fs::read_dir(lab.cache.dir().join("labs"))? {
+        let entry = entry?;
+        if entry.path().join("state.json").exists() {
+            others.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    if !others.is_empty() {
+        progress.say(format!(
+            "the cache stays, since other labs run on it: {}",
+            others.join(", ")
+        ));
+        return Ok(());
+    }
+    for folder in ["items", "images", "labs", "logs"] {
+        remove(&lab.cache.dir().join(folder))?;
+    }
+    progress.say(format!(
+        "deleted all that was kept in {}",
+        lab.cache.dir().display()
+    ));
+    Ok(())
+}
