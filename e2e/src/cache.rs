@@ -46,6 +46,12 @@ impl Cache {
         self.dir.join("logs").join(format!("{what}.log"))
     }
 
+    /// Where the logs and objects of failed scenarios are kept.
+    #[expect(dead_code, reason = "scenarios come to the command line later")]
+    pub(crate) fn failures(&self) -> PathBuf {
+        self.dir.join("failures")
+    }
+
     /// The folder of an item, if it is whole.
     pub(crate) fn find(&self, kind: &str, key: &str) -> Option<PathBuf> {
         let item = self.path(kind, key);

@@ -2,7 +2,10 @@
 
 mod agent;
 mod cache;
-#[allow(dead_code, reason = "the command that runs checks comes with `cargo lab test`")]
+#[allow(
+    dead_code,
+    reason = "the command that runs checks comes with `cargo lab test`"
+)]
 mod check;
 mod cli;
 mod command;
