@@ -9,8 +9,11 @@
 //! by the replica, not by the volume: between the two objects the room would belong to nobody. An entry stops reserving when all
 //! copies of its volume exist (elsewhere), or the volume is on its way out.
 
-use hawser_placement::{Bytes, Name, Node, Pool, Reservation};
+use std::collections::BTreeSet;
 
+use hawser_placement::{Bytes, Cluster, Name, Node, Pool, Reservation};
+
+use crate::claim::ClaimFacts;
 use crate::facts::{PoolFacts, ReplicaFacts, StorageFacts};
 use crate::inventory::Inventory;
 
@@ -96,6 +99,56 @@ impl Inventory {
             None => true,
             Some(facts) => !facts.leaving && copies.len() < facts.replicas,
         }
+    }
+}
+
+impl Inventory {
+    /// The snapshot as it would be if these pods (by uid) were gone from the node, together with the volumes that go with a pod:
+    /// those of its ephemeral claims, where the reclaim policy deletes them. Wiping them takes time; that is not considered.
+    #[must_use]
+    pub fn cluster_without(&self, node: &str, pods: &BTreeSet<&str>) -> Cluster {
+        let mut cluster = self.cluster.clone();
+        let Some(after) = cluster.get_mut(node) else {
+            return cluster;
+        };
+        let theirs = |claim: &&ClaimFacts| {
+            claim
+                .controller
+                .as_deref()
+                .is_some_and(|owner| pods.contains(owner))
+        };
+        for claim in self.claims.values().filter(theirs) {
+            after
+                .reservations
+                .retain(|held| held.volume != claim.volume);
+            let persistent = claim
+                .bound_to
+                .as_ref()
+                .and_then(|name| self.persistent.get(name));
+            if persistent.is_some_and(|persistent| !persistent.deleted_with_claim) {
+                continue;
+            }
+            for replica in self
+                .replicas_of(&claim.volume)
+                .filter(|replica| &*replica.node == node && !replica.gone)
+            {
+                let Some(pool) = after
+                    .pools
+                    .iter_mut()
+                    .find(|pool| pool.name == replica.pool)
+                else {
+                    continue;
+                };
+                let size = replica.required.max(replica.allocated).round_up(EXTENT);
+                pool.volumes = pool.volumes.saturating_sub(1);
+                match (&mut pool.thin, replica.thin) {
+                    (Some(thin), true) => thin.promised = thin.promised.saturating_sub(size),
+                    (None, true) => {}
+                    (_, false) => pool.used = pool.used.saturating_sub(size),
+                }
+            }
+        }
+        cluster
     }
 }
 

@@ -93,14 +93,21 @@ fn source(spec: &k8s_openapi::api::core::v1::PersistentVolumeClaimSpec) -> Optio
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PersistentFacts {
     pub(crate) volume: Option<Name>,
+    /// The volume goes when its claim goes.
+    pub(crate) deleted_with_claim: bool,
 }
 
 impl PersistentFacts {
     pub(crate) fn of(persistent: &PersistentVolume) -> Self {
         let csi = persistent.spec.as_ref().and_then(|spec| spec.csi.as_ref());
         let ours = csi.filter(|csi| csi.driver == names::LVM_DRIVER);
+        let policy = persistent
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
         Self {
             volume: ours.map(|csi| csi.volume_handle.as_str().into()),
+            deleted_with_claim: policy == Some("Delete"),
         }
     }
 }

@@ -52,6 +52,28 @@ pub enum Unknown {
     SourceUnknown { claim: Name, why: String },
 }
 
+impl Unknown {
+    /// Whether it may be cured by time alone: something that others are about to make, or that we have not seen yet.
+    /// Otherwise somebody has to change something.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::ClaimMissing { .. }
+            | Self::ClaimLeaving { .. }
+            | Self::NotBoundYet { .. }
+            | Self::PersistentMissing { .. }
+            | Self::VolumeMissing { .. }
+            | Self::VolumeLeaving { .. }
+            | Self::SourceUnknown { .. } => true,
+            Self::NotOwned { .. }
+            | Self::ClassMissing { .. }
+            | Self::ClassWrong { .. }
+            | Self::SizeWrong { .. }
+            | Self::SourceKind { .. } => false,
+        }
+    }
+}
+
 impl Inventory {
     /// What the pod asks of us; `None` if none of its volumes is ours. The strategy is the default, for the caller to set.
     pub fn pod_request(&self, pod: &Pod) -> Result<Option<Request>, Unknown> {

@@ -1,0 +1,135 @@
+//! HTTP: parses requests, maps errors to status codes, measures. The router is a value, so tests call it in process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use hawser_api::extender::{ExtenderArgs, ExtenderFilterResult, ExtenderPreemptionArgs};
+use hawser_placement::Strategy;
+use hawser_runtime::error::Category;
+use hawser_runtime::health::Health;
+use hawser_runtime::metrics::{Metrics, Requests};
+use tower_http::timeout::TimeoutLayer;
+
+use crate::decide;
+use crate::watch::{SYNCED, Shared};
+
+/// 5,000 names take 300 KB and a Pod at most 1.5 MB; whole nodes (15 KB each) are for clusters of some hundreds.
+const BODY_LIMIT: usize = 8 << 20;
+
+/// For a request to arrive completely; kube-scheduler itself has given up by then.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the handlers need.
+#[derive(Clone)]
+pub(crate) struct App {
+    inventory: Shared,
+    strategy: Strategy,
+    health: Health,
+    requests: Requests,
+}
+
+impl App {
+    pub(crate) fn new(
+        inventory: Shared,
+        strategy: Strategy,
+        health: &Health,
+        metrics: &Metrics,
+    ) -> Self {
+        let requests = Requests::register(metrics, "extender", "calls of kube-scheduler");
+        Self {
+            inventory,
+            strategy,
+            health: health.clone(),
+            requests,
+        }
+    }
+
+    /// Why no decision can be made: a kind of object has never been listed. Old knowledge is another matter: a decision on
+    /// it is checked again when the volume is made.
+    fn missing(&self) -> Option<String> {
+        let missing = self
+            .health
+            .not_ready()
+            .into_iter()
+            .find(|check| check.name.starts_with(SYNCED))?;
+        let why = missing.problem.unwrap_or_default();
+        Some(format!(
+            "storage scheduler is starting: {}: {why}",
+            missing.name
+        ))
+    }
+}
+
+pub(crate) fn router(app: App) -> Router {
+    Router::new()
+        .route("/filter", post(filter))
+        .route("/prioritize", post(prioritize))
+        .route("/preempt", post(preempt))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            TIMEOUT,
+        ))
+        .with_state(Arc::new(app))
+}
+
+type Body<T> = Result<Json<T>, JsonRejection>;
+
+async fn filter(State(app): State<Arc<App>>, body: Body<ExtenderArgs>) -> Response {
+    answer(&app, "filter", body, |args| {
+        // Said in the answer, not by a status code, so that it reaches the pod's event.
+        let result = match app.missing() {
+            Some(error) => ExtenderFilterResult {
+                error,
+                ..ExtenderFilterResult::default()
+            },
+            None => decide::filter(&app.inventory.read(), app.strategy, args),
+        };
+        if !result.error.is_empty() {
+            tracing::info!(error = %result.error, "no decision");
+        }
+        result
+    })
+}
+
+async fn prioritize(State(app): State<Arc<App>>, body: Body<ExtenderArgs>) -> Response {
+    answer(&app, "prioritize", body, |args| {
+        decide::prioritize(&app.inventory.read(), app.strategy, &args)
+    })
+}
+
+async fn preempt(State(app): State<Arc<App>>, body: Body<ExtenderPreemptionArgs>) -> Response {
+    answer(&app, "preempt", body, |args| {
+        decide::preempt(&app.inventory.read(), app.strategy, args)
+    })
+}
+
+fn answer<T, R: serde::Serialize>(
+    app: &App,
+    operation: &'static str,
+    body: Body<T>,
+    decide: impl FnOnce(T) -> R,
+) -> Response {
+    let timer = app.requests.start(operation);
+    match body {
+        Ok(Json(args)) => {
+            let response = Json(decide(args)).into_response();
+            timer.finish("ok");
+            response
+        }
+        Err(rejection) => {
+            tracing::warn!(operation, error = %rejection.body_text(), "request is not understood");
+            timer.finish(Category::Invalid.as_str());
+            (rejection.status(), rejection.body_text()).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
