@@ -9,10 +9,12 @@ mod manifests;
 mod tree;
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+
+use crate::command::with_args;
 
 /// What checks may use.
 #[derive(Clone, Debug)]
@@ -143,30 +145,12 @@ fn show(context: &Context, program: &str, args: &[&str]) -> Result<()> {
 
 /// Runs a program in the project's folder and returns what it wrote to standard output.
 fn output(context: &Context, program: &str, args: &[&str]) -> Result<String> {
-    let output = command(context, program, args)
-        .output()
-        .with_context(|| format!("running {program}"))?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "`{program} {}`: {}\n{}",
-        args.join(" "),
-        output.status,
-        errors.trim()
-    );
-    String::from_utf8(output.stdout).with_context(|| format!("output of {program}"))
+    crate::command::output(&mut command(context, program, args))
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "checks run the developer's own tools, whose output belongs on the terminal"
-)]
 fn command(context: &Context, program: &str, args: &[&str]) -> Command {
-    let mut command = Command::new(program);
-    command
-        .args(args)
-        .current_dir(&context.workspace)
-        .stdin(Stdio::null());
+    let mut command = with_args(program, args);
+    command.current_dir(&context.workspace);
     command
 }
 

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::ImageArchive;
 use super::oci::{BuiltLayer, Layer, Owner, Run, Tag, write_image};
+use crate::command::{command, output};
 
 /// What containerd's `sandbox` setting must name.
 pub(crate) const PAUSE: (&str, &str) = ("registry.k8s.io/pause", "3.10.2");
@@ -75,22 +76,8 @@ fn busybox_layer(busybox: &Path, applets: &[String], cache: &Path) -> Result<Bui
     layer.build(&cache.join("layers").join(format!("{name}.tar")))
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the lab asks a program of the nodes' root for its own list of applets"
-)]
 fn applets(busybox: &Path) -> Result<Vec<String>> {
-    let output = std::process::Command::new(busybox)
-        .arg("--list")
-        .output()
-        .with_context(|| format!("running {}", busybox.display()))?;
-    ensure!(
-        output.status.success(),
-        "{} --list: {}",
-        busybox.display(),
-        output.status
-    );
-    let list = String::from_utf8(output.stdout).context("names of busybox applets")?;
+    let list = output(command(busybox).arg("--list"))?;
     Ok(list
         .lines()
         .map(str::trim)

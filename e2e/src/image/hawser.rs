@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::oci::{BuiltLayer, Layer, Owner, Run, Tag, write_image};
 use super::{ImageArchive, cached_layer, tools};
+use crate::command::command;
 
 /// Where images are from, if no registry is set: `localhost` is nobody's, so nothing foreign can be pulled by mistake.
 pub(crate) const REGISTRY: &str = "localhost/hawser";
@@ -165,12 +166,8 @@ fn binaries(inputs: &Inputs) -> Result<PathBuf> {
     Ok(folder)
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "cargo's progress belongs on the terminal and has no deadline"
-)]
 fn cargo_build(workspace: &Path, target: &Path) -> Result<()> {
-    let mut cargo = std::process::Command::new("cargo");
+    let mut cargo = command("cargo");
     cargo.current_dir(workspace).args([
         "build",
         "--locked",
@@ -187,7 +184,6 @@ fn cargo_build(workspace: &Path, target: &Path) -> Result<()> {
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("CARGO_TARGET_DIR", target)
-        .stdin(std::process::Stdio::null())
         .status()
         .context("running cargo")?;
     ensure!(

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
 use super::oci::{BuiltLayer, Layer, Owner};
+use crate::command::command;
 
 /// One line of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,12 +189,8 @@ fn inside(root_fs: &Path, path: &str) -> Result<String> {
 }
 
 /// Paths, with /usr spelt out, of the shared libraries and the loader that the programs ask for.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the root's own loader must say what the root's programs need"
-)]
 fn libraries(root_fs: &Path, programs: &BTreeSet<String>) -> Result<BTreeSet<String>> {
-    let output = std::process::Command::new("chroot")
+    let output = command("chroot")
         .arg(root_fs)
         .args(["/usr/bin/ldd"])
         .args(programs.iter().map(|program| format!("/{program}")))
