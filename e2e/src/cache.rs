@@ -47,7 +47,6 @@ impl Cache {
     }
 
     /// Where the logs and objects of failed scenarios are kept.
-    #[expect(dead_code, reason = "scenarios come to the command line later")]
     pub(crate) fn failures(&self) -> PathBuf {
         self.dir.join("failures")
     }

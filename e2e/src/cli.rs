@@ -12,8 +12,10 @@ use crate::agent::Line;
 use crate::faults::Peer;
 use crate::lab::{Lab, Place};
 use crate::progress::Progress;
+use crate::scenario::{self, Arguments};
 use crate::shelf::{Kind, parse_size};
 use crate::up::{self, Options};
+use crate::{bench, demo};
 
 /// A real Kubernetes cluster on this machine: User Mode Linux nodes with LVM and device-mapper, and Hawser on them
 #[derive(Debug, Parser)]
@@ -35,6 +37,10 @@ enum Command {
         #[arg(long)]
         purge: bool,
     },
+    /// Bring the lab up, then show the main job, told step by step
+    Demo,
+    /// Run everything that CI runs: the checks of the sources, then the scenarios on the lab
+    Test(Arguments),
     #[command(flatten)]
     Running(Running),
 }
@@ -42,6 +48,8 @@ enum Command {
 /// What is done to a lab that is up.
 #[derive(Debug, Subcommand)]
 enum Running {
+    /// Measure Hawser beside what it stands on, and print a table
+    Bench,
     /// Run kubectl against the lab
     Kubectl {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -121,6 +129,11 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             ));
         }
         Command::Down { purge } => up::down(&place, purge, &progress)?,
+        Command::Demo => {
+            let lab = up::up(&place, &Options::default(), &progress)?;
+            lab.block_on(demo::run(&lab))?;
+        }
+        Command::Test(arguments) => scenario::test(&place, &arguments, &progress)?,
         Command::Running(command) => {
             return on_running(&Lab::open(&place)?, command, &progress);
         }
@@ -130,6 +143,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
 
 fn on_running(lab: &Lab, command: Running, progress: &Progress) -> Result<ExitCode> {
     match command {
+        Running::Bench => lab.block_on(bench::run(lab))?,
         Running::Kubectl { args } => {
             lab.net.enter()?;
             let error = lab

@@ -1,15 +1,13 @@
 //! The lab: a real Kubernetes cluster on one machine, and the scenarios that run on it.
 
 mod agent;
+mod bench;
 mod cache;
-#[allow(
-    dead_code,
-    reason = "the command that runs checks comes with `cargo lab test`"
-)]
 mod check;
 mod cli;
 mod command;
 mod control_plane;
+mod demo;
 mod faults;
 mod guest;
 mod host;
@@ -18,6 +16,7 @@ mod host;
     reason = "Hawser's own images are built once its manifests are installed"
 )]
 mod image;
+mod kit;
 mod kubernetes;
 mod lab;
 mod net;
@@ -27,6 +26,7 @@ mod process;
 mod progress;
 mod ready;
 mod root_fs;
+mod scenario;
 mod shelf;
 mod state;
 mod template;

@@ -37,6 +37,19 @@ pub(crate) struct Options {
     pub(crate) bare: bool,
 }
 
+impl Default for Options {
+    /// What `up` takes without flags; demonstration and scenarios run on this.
+    fn default() -> Self {
+        Self {
+            nodes: 3,
+            disks: 2,
+            disk_kind: Kind::Ssd,
+            memory: 1536,
+            bare: false,
+        }
+    }
+}
+
 /// Folders of things that were built.
 struct Built {
     root: std::path::PathBuf,
@@ -168,6 +181,12 @@ fn build(place: &Place, lab: &Lab, options: &Options, progress: &Progress) -> Re
         scripts,
         disk,
     })
+}
+
+/// The folder with the cluster's Go programs, built first if need be.
+pub(crate) fn programs(place: &Place, progress: &Progress) -> Result<std::path::PathBuf> {
+    host::check_root()?;
+    kubernetes::ensure(&Lab::at(place)?.cache, progress)
 }
 
 /// The project's folder: the one that this program was built from.

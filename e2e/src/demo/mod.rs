@@ -79,9 +79,16 @@ async fn disks_become_pools(scope: &Scope, story: &mut Story) -> Result<Vec<Pool
         ));
     }
     for node in scope.lab.nodes()? {
-        let there = scope.lab.sh(&node, "vgs --noheadings -o vg_name")?.checked()?;
+        let there = scope
+            .lab
+            .sh(&node, "vgs --noheadings -o vg_name")?
+            .checked()?;
         for pool in pools.iter().filter(|pool| pool.node == node) {
-            ensure!(there.contains(&pool.name), "{node} reports {}, but LVM has only:\n{there}", pool.name);
+            ensure!(
+                there.contains(&pool.name),
+                "{node} reports {}, but LVM has only:\n{there}",
+                pool.name
+            );
         }
     }
     story.holds("every node has a pool, and LVM on the node agrees");
@@ -90,8 +97,16 @@ async fn disks_become_pools(scope: &Scope, story: &mut Story) -> Result<Vec<Pool
 
 async fn claims_become_volumes(scope: &Scope, story: &mut Story) -> Result<()> {
     story.chapter("A StatefulSet's claims become volumes, and its pods run where they are");
-    let class = scope.pools().await?.first().context("there is no pool")?.name.clone();
-    let class = names::pools::class_of(&class).context("the pool has no class")?.to_string();
+    let class = scope
+        .pools()
+        .await?
+        .first()
+        .context("there is no pool")?
+        .name
+        .clone();
+    let class = names::pools::class_of(&class)
+        .context("the pool has no class")?
+        .to_string();
     for (_, _, file_system) in CLAIMS {
         scope
             .class(
@@ -108,7 +123,10 @@ async fn claims_become_volumes(scope: &Scope, story: &mut Story) -> Result<()> {
     for index in 0..REPLICAS {
         let pod = scope.pod_ready(&pod_name(index), PATIENCE).await?;
         let node = node_of(&pod);
-        let scheduler = pod.spec.as_ref().and_then(|spec| spec.scheduler_name.clone());
+        let scheduler = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.scheduler_name.clone());
         ensure!(
             scheduler.as_deref() == Some(names::scheduling::SCHEDULER),
             "pod {} was scheduled by {scheduler:?}: the webhook did not name Hawser's scheduler",
@@ -117,8 +135,14 @@ async fn claims_become_volumes(scope: &Scope, story: &mut Story) -> Result<()> {
         for (claim, _, file_system) in CLAIMS {
             let volume = scope.volume_of(&claim_name(claim, index)).await?;
             let at = replica_nodes(scope, &volume).await?;
-            ensure!(at == [node.clone()], "{volume} has replicas on {at:?}, its pod is on {node}");
-            story.tell(format!("{} on {node}: {claim} is {volume} ({file_system})", pod_name(index)));
+            ensure!(
+                at == [node.clone()],
+                "{volume} has replicas on {at:?}, its pod is on {node}"
+            );
+            story.tell(format!(
+                "{} on {node}: {claim} is {volume} ({file_system})",
+                pod_name(index)
+            ));
         }
         nodes.push(node);
     }
@@ -134,7 +158,11 @@ async fn replica_nodes(scope: &Scope, volume: &str) -> Result<Vec<String>> {
     let replicas: Api<LocalVolumeReplica> = scope.cluster();
     let of_volume = ListParams::default().fields(&format!("spec.volumeName={volume}"));
     let list = replicas.list(&of_volume).await?;
-    Ok(list.items.into_iter().map(|replica| replica.spec.node_name).collect())
+    Ok(list
+        .items
+        .into_iter()
+        .map(|replica| replica.spec.node_name)
+        .collect())
 }
 
 /// Lets every pod write into both of its volumes.
@@ -145,8 +173,15 @@ async fn pods_write(scope: &Scope, story: &mut Story) -> Result<Vec<Vec<Written>
         let writers = start_writers(scope, index, "first");
         all.push(finish_writers(writers).await?);
     }
-    let acknowledged: u64 = all.iter().flatten().map(|written| written.acknowledged).sum();
-    story.holds(format!("{acknowledged} writes acknowledged in {} volumes", REPLICAS * CLAIMS.len()));
+    let acknowledged: u64 = all
+        .iter()
+        .flatten()
+        .map(|written| written.acknowledged)
+        .sum();
+    story.holds(format!(
+        "{acknowledged} writes acknowledged in {} volumes",
+        REPLICAS * CLAIMS.len()
+    ));
     Ok(all)
 }
 
@@ -154,7 +189,9 @@ fn start_writers(scope: &Scope, pod: usize, file: &str) -> Vec<Writer> {
     let seed = pod as u64 * 100;
     (seed..)
         .zip(CLAIMS)
-        .map(|(seed, (_, mount, _))| Writer::start(scope, &pod_name(pod), &format!("{mount}/{file}"), seed))
+        .map(|(seed, (_, mount, _))| {
+            Writer::start(scope, &pod_name(pod), &format!("{mount}/{file}"), seed)
+        })
         .collect()
 }
 
@@ -175,7 +212,11 @@ async fn verify(scope: &Scope, pod: usize, written: &[Written]) -> Result<u64> {
     Ok(records)
 }
 
-async fn a_pod_comes_back(scope: &Scope, story: &mut Story, written: &[Vec<Written>]) -> Result<()> {
+async fn a_pod_comes_back(
+    scope: &Scope,
+    story: &mut Story,
+    written: &[Vec<Written>],
+) -> Result<()> {
     story.chapter("A pod is deleted");
     let pods: Api<Pod> = scope.api();
     let before = pods.get(&pod_name(0)).await?;
@@ -211,7 +252,9 @@ async fn a_node_loses_power(scope: &Scope, story: &mut Story) -> Result<()> {
     tokio::task::spawn_blocking(move || lab.power_cut(&name)).await??;
     let written: Vec<Written> = writers.into_iter().map(Writer::stop).collect();
     let acknowledged: u64 = written.iter().map(|file| file.acknowledged).sum();
-    story.tell(format!("{node} is off; {acknowledged} writes had been acknowledged until then"));
+    story.tell(format!(
+        "{node} is off; {acknowledged} writes had been acknowledged until then"
+    ));
     let lab = scope.lab.clone();
     let name = node.clone();
     tokio::task::spawn_blocking(move || lab.boot(&name)).await??;
@@ -224,12 +267,18 @@ async fn a_node_loses_power(scope: &Scope, story: &mut Story) -> Result<()> {
         Ok(if again {
             Ok(())
         } else {
-            Err(Pending::because("its container has not been started again yet"))
+            Err(Pending::because(
+                "its container has not been started again yet",
+            ))
         })
     })
     .await?;
     let after = scope.pod_ready(&pod_name(1), PATIENCE).await?;
-    ensure!(node_of(&after) == node, "the pod came back on {}, not on {node}", node_of(&after));
+    ensure!(
+        node_of(&after) == node,
+        "the pod came back on {}, not on {node}",
+        node_of(&after)
+    );
     let records = verify(scope, 1, &written).await?;
     story.holds(format!(
         "db-1 is back on {node}; all {acknowledged} acknowledged writes are there, unchanged ({records} records in the files)"
@@ -267,16 +316,26 @@ async fn a_claim_grows(scope: &Scope, story: &mut Story) -> Result<()> {
                 return Ok(Err(Pending::because(format!("it has {capacity}"))));
             }
             let script = format!("df -k {mount} | tail -n 1 | awk '{{print $2}}'");
-            let kib: i64 = scope.exec(&pod_name(2), &script, PATIENCE).await?.trim().parse()?;
+            let kib: i64 = scope
+                .exec(&pod_name(2), &script, PATIENCE)
+                .await?
+                .trim()
+                .parse()?;
             // ext4 and xfs take a part of the device for themselves; a fifth is far more than either does.
             Ok(if kib * 1024 > (2_i64 << 30) / 5 * 4 {
                 Ok(kib * 1024)
             } else {
-                Err(Pending::because(format!("the file system has {}", human(kib * 1024))))
+                Err(Pending::because(format!(
+                    "the file system has {}",
+                    human(kib * 1024)
+                )))
             })
         })
         .await?;
-        story.tell(format!("{name} ({file_system}): 1Gi to 2Gi; in the pod, {mount} now has {}", human(size)));
+        story.tell(format!(
+            "{name} ({file_system}): 1Gi to 2Gi; in the pod, {mount} now has {}",
+            human(size)
+        ));
     }
     story.holds("both file systems of db-2 grew under the running pod");
     Ok(())
@@ -290,17 +349,23 @@ async fn all_is_given_back(scope: &Scope, story: &mut Story, before: &[Pool]) ->
     claims
         .delete_collection(&DeleteParams::default(), &ListParams::default())
         .await?;
-    wait_for("every byte of the pools to be free again", PATIENCE, || async {
-        let now = scope.pools().await?;
-        let differs = before.iter().find(|pool| !now.contains(pool));
-        Ok(match differs {
-            None => Ok(()),
-            Some(pool) => {
-                let now = now.iter().find(|other| other.node == pool.node && other.name == pool.name);
-                Err(Pending::because(format!("{pool:?} is now {now:?}")))
-            }
-        })
-    })
+    wait_for(
+        "every byte of the pools to be free again",
+        PATIENCE,
+        || async {
+            let now = scope.pools().await?;
+            let differs = before.iter().find(|pool| !now.contains(pool));
+            Ok(match differs {
+                None => Ok(()),
+                Some(pool) => {
+                    let now = now
+                        .iter()
+                        .find(|other| other.node == pool.node && other.name == pool.name);
+                    Err(Pending::because(format!("{pool:?} is now {now:?}")))
+                }
+            })
+        },
+    )
     .await?;
     for node in scope.lab.nodes()? {
         let left = scope
@@ -351,7 +416,7 @@ fn stateful_set() -> serde_json::Value {
                     ] } },
                     "containers": [{
                         "name": "db",
-                        "image": crate::image::base::BUSYBOX,
+                        "image": format!("{}:{}", crate::image::base::BUSYBOX.0, crate::image::base::BUSYBOX.1),
                         "imagePullPolicy": "Never",
                         "command": ["sleep", "2147483647"],
                         "volumeMounts": mounts,

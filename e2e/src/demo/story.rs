@@ -26,13 +26,21 @@ impl Story {
 
     /// Something that happened.
     pub(crate) fn tell(&self, text: impl AsRef<str>) {
-        println!("   {:>6.1}s  {}", self.start.elapsed().as_secs_f64(), text.as_ref());
+        println!(
+            "   {:>6.1}s  {}",
+            self.start.elapsed().as_secs_f64(),
+            text.as_ref()
+        );
     }
 
     /// Something that was checked and holds.
     pub(crate) fn holds(&mut self, text: impl AsRef<str>) {
         self.checks += 1;
-        println!("   {:>6.1}s  OK: {}", self.start.elapsed().as_secs_f64(), text.as_ref());
+        println!(
+            "   {:>6.1}s  OK: {}",
+            self.start.elapsed().as_secs_f64(),
+            text.as_ref()
+        );
     }
 
     pub(crate) fn end(&self) {

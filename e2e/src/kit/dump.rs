@@ -10,12 +10,39 @@ use crate::lab::Lab;
 
 /// What `kubectl` prints into which file.
 const OBJECTS: &[(&str, &[&str])] = &[
-    ("pods.txt", &["get", "pods", "--all-namespaces", "--output=wide"]),
-    ("events.txt", &["get", "events", "--all-namespaces", "--sort-by=.metadata.resourceVersion"]),
-    ("storage.txt", &["get", "pv,sc,csidriver,csinode,volumeattachment,csistoragecapacity", "--all-namespaces"]),
-    ("claims.yaml", &["get", "pvc", "--all-namespaces", "--output=yaml"]),
-    ("hawser.yaml", &["get", "lsn,ldn,ld,ldc,lv,lvr,lvg,lvexpand", "--output=yaml"]),
-    ("pods.yaml", &["get", "pods", "--all-namespaces", "--output=yaml"]),
+    (
+        "pods.txt",
+        &["get", "pods", "--all-namespaces", "--output=wide"],
+    ),
+    (
+        "events.txt",
+        &[
+            "get",
+            "events",
+            "--all-namespaces",
+            "--sort-by=.metadata.resourceVersion",
+        ],
+    ),
+    (
+        "storage.txt",
+        &[
+            "get",
+            "pv,sc,csidriver,csinode,volumeattachment,csistoragecapacity",
+            "--all-namespaces",
+        ],
+    ),
+    (
+        "claims.yaml",
+        &["get", "pvc", "--all-namespaces", "--output=yaml"],
+    ),
+    (
+        "hawser.yaml",
+        &["get", "lsn,ldn,ld,ldc,lv,lvr,lvg,lvexpand", "--output=yaml"],
+    ),
+    (
+        "pods.yaml",
+        &["get", "pods", "--all-namespaces", "--output=yaml"],
+    ),
     ("nodes.yaml", &["get", "nodes", "--output=yaml"]),
 ];
 
@@ -27,8 +54,14 @@ const ON_NODE: &str = "date; dmesg | tail -n 200; echo; lsblk -o NAME,MAJ:MIN,SI
 /// # Errors
 /// If the folder can't be written.
 pub(crate) fn dump(lab: &Lab, title: &str) -> Result<PathBuf> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let folder = lab.cache.failures().join(format!("{}-{title}-{now}", lab.name));
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let folder = lab
+        .cache
+        .failures()
+        .join(format!("{}-{title}-{now}", lab.name));
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     for (file, arguments) in OBJECTS {
         fs::write(folder.join(file), kubectl(lab, arguments))?;
@@ -42,7 +75,10 @@ pub(crate) fn dump(lab: &Lab, title: &str) -> Result<PathBuf> {
         fs::write(folder.join(format!("node-{node}.txt")), text)?;
     }
     for source in lab.log_folders() {
-        let name = source.parent().and_then(Path::file_name).unwrap_or_default();
+        let name = source
+            .parent()
+            .and_then(Path::file_name)
+            .unwrap_or_default();
         copy(&source, &folder.join("logs").join(name))?;
     }
     Ok(folder)
@@ -62,11 +98,25 @@ fn pod_logs(lab: &Lab, folder: &Path) -> Result<()> {
     let logs = folder.join("pods");
     fs::create_dir_all(&logs)?;
     for line in list.lines() {
-        let Some((namespace, pod)) = line.split_once('/') else { continue };
-        for (suffix, previous) in [("log", "--previous=false"), ("before.log", "--previous=true")] {
+        let Some((namespace, pod)) = line.split_once('/') else {
+            continue;
+        };
+        for (suffix, previous) in [
+            ("log", "--previous=false"),
+            ("before.log", "--previous=true"),
+        ] {
             let text = kubectl(
                 lab,
-                &["logs", "--namespace", namespace, pod, "--all-containers", "--prefix", "--tail=5000", previous],
+                &[
+                    "logs",
+                    "--namespace",
+                    namespace,
+                    pod,
+                    "--all-containers",
+                    "--prefix",
+                    "--tail=5000",
+                    previous,
+                ],
             );
             fs::write(logs.join(format!("{namespace}-{pod}.{suffix}")), text)?;
         }
@@ -92,7 +142,9 @@ fn kubectl(lab: &Lab, arguments: &[&str]) -> String {
 /// Copies the files of a folder and of those below it.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
-    let Ok(entries) = fs::read_dir(from) else { return Ok(()) };
+    let Ok(entries) = fs::read_dir(from) else {
+        return Ok(());
+    };
     for entry in entries.flatten() {
         let target = to.join(entry.file_name());
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

@@ -35,7 +35,10 @@ impl Scope {
                 .as_ref()
                 .is_some_and(|status| status.claim_state == DiskClaimState::Available);
             if available && !disk.spec.reserved && disk.spec.state == DiskState::Active {
-                by_node.entry(disk.spec.node_name.clone()).or_default().push(disk);
+                by_node
+                    .entry(disk.spec.node_name.clone())
+                    .or_default()
+                    .push(disk);
             }
         }
         Ok(by_node)
@@ -104,19 +107,25 @@ impl Scope {
                 self.claim_disks(&name, &node, &kind).await?;
             }
         }
-        wait_for("a pool on every node, and no free disk left", patience, || async {
-            let (free, pools) = (self.free_disks().await?, self.pools().await?);
-            let without = nodes
-                .iter()
-                .find(|node| !pools.iter().any(|pool| pool.node == **node && pool.total > 0));
-            Ok(match (without, free.keys().next()) {
-                (None, None) => Ok(pools),
-                (Some(node), _) => Err(Pending::because(format!("{node} has no pool"))),
-                (None, Some(node)) => {
-                    Err(Pending::because(format!("{node} has a disk that is not claimed")))
-                }
-            })
-        })
+        wait_for(
+            "a pool on every node, and no free disk left",
+            patience,
+            || async {
+                let (free, pools) = (self.free_disks().await?, self.pools().await?);
+                let without = nodes.iter().find(|node| {
+                    !pools
+                        .iter()
+                        .any(|pool| pool.node == **node && pool.total > 0)
+                });
+                Ok(match (without, free.keys().next()) {
+                    (None, None) => Ok(pools),
+                    (Some(node), _) => Err(Pending::because(format!("{node} has no pool"))),
+                    (None, Some(node)) => Err(Pending::because(format!(
+                        "{node} has a disk that is not claimed"
+                    ))),
+                })
+            },
+        )
         .await
     }
 

@@ -42,7 +42,9 @@ impl Scope {
                 None => Ok(Ok(pod)),
                 Some(reason) => {
                     let event = self.last_event(name).await.unwrap_or_default();
-                    Ok(Err(Pending::because(format!("{reason}; last event: {event}"))))
+                    Ok(Err(Pending::because(format!(
+                        "{reason}; last event: {event}"
+                    ))))
                 }
             }
         })
@@ -83,14 +85,20 @@ impl Scope {
         let run = async {
             let pods: Api<Pod> = self.api();
             let mut process = pods
-                .exec(pod, ["sh", "-c", script], &AttachParams::default().stderr(true))
+                .exec(
+                    pod,
+                    ["sh", "-c", script],
+                    &AttachParams::default().stderr(true),
+                )
                 .await?;
             let mut stdout = process.stdout().context("no stdout")?;
             let mut stderr = process.stderr().context("no stderr")?;
             let status = process.take_status().context("no status")?;
             let (mut out, mut err) = (Vec::new(), Vec::new());
             tokio::try_join!(stdout.read_to_end(&mut out), stderr.read_to_end(&mut err))?;
-            let status = status.await.context("the connection ended without a status")?;
+            let status = status
+                .await
+                .context("the connection ended without a status")?;
             if status.status.as_deref() != Some("Success") {
                 bail!(
                     "{}: {}",
@@ -102,7 +110,12 @@ impl Scope {
         };
         tokio::time::timeout(patience, run)
             .await
-            .with_context(|| format!("`{script}` in pod {pod} took longer than {} s", patience.as_secs()))?
+            .with_context(|| {
+                format!(
+                    "`{script}` in pod {pod} took longer than {} s",
+                    patience.as_secs()
+                )
+            })?
             .with_context(|| format!("`{script}` in pod {pod}"))
     }
 }
@@ -164,7 +177,10 @@ mod tests {
         }))
         .unwrap();
         let reason = not_ready(&pod).unwrap();
-        assert!(reason.contains("Pending") && reason.contains("0/3 nodes"), "{reason}");
+        assert!(
+            reason.contains("Pending") && reason.contains("0/3 nodes"),
+            "{reason}"
+        );
     }
 
     #[test]

@@ -50,12 +50,16 @@ where
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_value_comes_back_once_there_is_one() {
         let mut looks = 0;
-        let value = wait_for("three looks", Duration::from_secs(5), || {
+        let value = wait_for("three looks", Duration::from_secs(30), || {
             looks += 1;
-            let look = if looks < 3 { Err(Pending::because("too few")) } else { Ok(looks) };
+            let look = if looks < 3 {
+                Err(Pending::because("too few"))
+            } else {
+                Ok(looks)
+            };
             async move { Ok(look) }
         })
         .await

@@ -69,7 +69,10 @@ impl Writer {
     /// # Errors
     /// If the writer ends before, or it takes longer than two minutes.
     pub(crate) async fn reached(&mut self, count: u64) -> Result<()> {
-        let what = format!("{count} acknowledged writes to {} of {}", self.file, self.pod);
+        let what = format!(
+            "{count} acknowledged writes to {} of {}",
+            self.file, self.pod
+        );
         loop {
             let so_far = self.acknowledged.load(Ordering::SeqCst);
             if so_far >= count {
@@ -132,15 +135,24 @@ async fn write(
         "while read -r number rest; do echo \"$number $rest\" >> {file} && sync {file} || exit 1; echo $number; done"
     );
     let pods: Api<Pod> = scope.api();
-    let attach = AttachParams::default().stdin(true).stdout(true).stderr(false);
+    let attach = AttachParams::default()
+        .stdin(true)
+        .stdout(true)
+        .stderr(false);
     let mut process = pods.exec(&pod, ["sh", "-c", &script], &attach).await?;
     let mut stdin = process.stdin().context("no stdin")?;
     let mut lines = BufReader::new(process.stdout().context("no stdout")?).lines();
     for number in 1.. {
         stdin.write_all(record(seed, number).as_bytes()).await?;
         stdin.flush().await?;
-        let line = lines.next_line().await?.context("the writer's shell ended")?;
-        ensure!(line == number.to_string(), "acknowledged {line} instead of {number}");
+        let line = lines
+            .next_line()
+            .await?
+            .context("the writer's shell ended")?;
+        ensure!(
+            line == number.to_string(),
+            "acknowledged {line} instead of {number}"
+        );
         acknowledged.store(number, Ordering::SeqCst);
     }
     Ok(())
@@ -171,7 +183,10 @@ fn verify(content: &str, seed: u64, acknowledged: u64) -> Result<u64> {
     }
     for number in 1..=acknowledged {
         match found.get(&number) {
-            None => bail!("record {number} was acknowledged and is not there ({acknowledged} were acknowledged, {} are there)", found.len()),
+            None => bail!(
+                "record {number} was acknowledged and is not there ({acknowledged} were acknowledged, {} are there)",
+                found.len()
+            ),
             Some(line) if *line != record(seed, number).trim_end() => {
                 bail!("record {number} was acknowledged and is not as it was written");
             }

@@ -1,0 +1,220 @@
+//! Scenarios: what must hold on a real cluster, each a function that fails with a reason. And `cargo lab test`, which runs the checks of the sources and
+//! then the scenarios, on one lab, in the order of the list.
+
+mod crash;
+mod sanity;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, ensure};
+
+use crate::check;
+use crate::kit::dump;
+use crate::lab::{Lab, Place};
+use crate::progress::Progress;
+use crate::up::{self, Options};
+
+/// No scenario may take longer.
+const DEADLINE: Duration = Duration::from_secs(1500);
+
+/// A scenario under way.
+type Run = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+/// A scenario.
+struct Scenario {
+    /// What a filter matches, and what its failure's folder is named after.
+    name: &'static str,
+    /// What holds when it passes.
+    about: &'static str,
+    run: fn(Lab) -> Run,
+}
+
+/// All scenarios, in the order in which they run.
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "main-job",
+        about: "the demonstration: from blank disks to a StatefulSet that survives, and back",
+        run: |lab| Box::pin(async move { crate::demo::run(&lab).await }),
+    },
+    Scenario {
+        name: "csi-sanity",
+        about: "the CSI project's conformance suite passes, for mounted and for block volumes",
+        run: |lab| Box::pin(async move { sanity::run(&lab).await }),
+    },
+    Scenario {
+        name: "crash",
+        about: "provisioner and node-daemon killed at random while volumes live: nothing lost, doubled or left",
+        run: |lab| Box::pin(async move { crash::run(&lab, seed()).await }),
+    },
+];
+
+/// What `cargo lab test` takes.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Only the checks and scenarios whose name contains this
+    filter: Option<String>,
+    /// List what there is, and run nothing
+    #[arg(long)]
+    list: bool,
+    /// Only the checks of the sources, no scenarios
+    #[arg(long)]
+    no_lab: bool,
+    /// Keep the lab up afterwards, whatever the outcome
+    #[arg(long)]
+    keep: bool,
+}
+
+/// One line of the final table.
+struct Outcome {
+    name: &'static str,
+    took: Duration,
+    passed: bool,
+}
+
+/// The seed of what scenarios choose at random: `HAWSER_SEED`, or another one each time. Scenarios print it.
+fn seed() -> u64 {
+    let fresh = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(1, |now| now.as_secs())
+    };
+    std::env::var_os("HAWSER_SEED")
+        .and_then(|text| text.to_str().and_then(|text| text.parse().ok()))
+        .unwrap_or_else(fresh)
+}
+
+/// Runs checks and scenarios, and ends with a line that counts them.
+///
+/// # Errors
+/// If one failed, or the lab could not be brought up.
+pub(crate) fn test(place: &Place, arguments: &Arguments, progress: &Progress) -> Result<()> {
+    if arguments.list {
+        let checks = check::CHECKS.iter().map(|check| (check.name, check.about));
+        let scenarios = SCENARIOS
+            .iter()
+            .map(|scenario| (scenario.name, scenario.about));
+        checks
+            .chain(scenarios)
+            .for_each(|(name, about)| println!("{name:<14} {about}"));
+        return Ok(());
+    }
+    let filter = arguments.filter.as_deref();
+    let chosen: Vec<&Scenario> = SCENARIOS
+        .iter()
+        .filter(|scenario| {
+            !arguments.no_lab && filter.is_none_or(|filter| scenario.name.contains(filter))
+        })
+        .collect();
+    let mut outcomes = checks(place, filter, progress)?;
+    if !chosen.is_empty() {
+        let lab = up::up(place, &Options::default(), progress)?;
+        outcomes.extend(chosen.into_iter().map(|scenario| one(&lab, scenario)));
+        if !arguments.keep {
+            up::down(place, false, progress)?;
+        }
+    }
+    summary(&outcomes)
+}
+
+fn checks(place: &Place, filter: Option<&str>, progress: &Progress) -> Result<Vec<Outcome>> {
+    let any = check::CHECKS
+        .iter()
+        .any(|check| filter.is_none_or(|filter| check.name.contains(filter)));
+    if !any {
+        return Ok(Vec::new());
+    }
+    let context = check::Context {
+        workspace: up::workspace()?,
+        go_bin: up::programs(place, progress)?,
+    };
+    let outcomes = check::run(&context, filter);
+    Ok(outcomes
+        .into_iter()
+        .map(|outcome| Outcome {
+            name: outcome.name,
+            took: outcome.took,
+            passed: outcome.result.is_ok(),
+        })
+        .collect())
+}
+
+/// Runs one scenario; when it fails, keeps what is needed to understand why.
+fn one(lab: &Lab, scenario: &Scenario) -> Outcome {
+    println!("\nscenario {}: {}", scenario.name, scenario.about);
+    let start = Instant::now();
+    let run = scenario.run;
+    let work = lab.clone();
+    let result = lab.block_on(async move {
+        let limit = format!("it takes longer than {} s", DEADLINE.as_secs());
+        match tokio::time::timeout(DEADLINE, run(work)).await {
+            Ok(result) => result,
+            Err(_) => anyhow::bail!(limit),
+        }
+    });
+    let took = start.elapsed();
+    if let Err(error) = &result {
+        println!("FAILED  {}: {error:#}", scenario.name);
+        match dump::dump(lab, scenario.name) {
+            Ok(folder) => println!(
+                "        logs, objects and events are in {}",
+                folder.display()
+            ),
+            Err(error) => println!("        no logs could be kept: {error:#}"),
+        }
+    }
+    Outcome {
+        name: scenario.name,
+        took,
+        passed: result.is_ok(),
+    }
+}
+
+fn summary(outcomes: &[Outcome]) -> Result<()> {
+    println!();
+    for outcome in outcomes {
+        let word = if outcome.passed { "ok" } else { "FAILED" };
+        println!(
+            "{word:<7} {:<14} {:>7.1} s",
+            outcome.name,
+            outcome.took.as_secs_f64()
+        );
+    }
+    let passed = outcomes.iter().filter(|outcome| outcome.passed).count();
+    let failed = outcomes.len() - passed;
+    println!("\n{passed} passed, {failed} failed");
+    ensure!(
+        !outcomes.is_empty(),
+        "nothing has this name: see `cargo lab test --list`"
+    );
+    ensure!(failed == 0, "{failed} failed");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_among_checks_and_scenarios() {
+        let mut names: Vec<_> = check::CHECKS.iter().map(|check| check.name).collect();
+        names.extend(SCENARIOS.iter().map(|scenario| scenario.name));
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn one_failure_fails_the_run() {
+        let outcome = |passed| Outcome {
+            name: "x",
+            took: Duration::ZERO,
+            passed,
+        };
+        assert!(summary(&[outcome(true)]).is_ok());
+        assert!(summary(&[outcome(true), outcome(false)]).is_err());
+        assert!(summary(&[]).is_err());
+    }
+}
