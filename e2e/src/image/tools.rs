@@ -16,7 +16,7 @@ use crate::command::command;
 pub(crate) struct Package {
     /// Name in Debian.
     pub(crate) name: String,
-    /// Programs that the daemon runs, by their file name.
+    /// Programs that the daemon runs, by their file name; or by path, if a program is run by another.
     pub(crate) programs: Vec<String>,
 }
 
@@ -98,8 +98,13 @@ fn collect(packages: &[Package], root_fs: &Path) -> Result<Layer> {
     let mut programs = BTreeSet::new();
     for package in packages {
         for program in &package.programs {
-            let found = ["usr/sbin", "usr/bin"]
-                .map(|folder| format!("{folder}/{program}"))
+            let candidates = match program.strip_prefix('/') {
+                Some(path) => vec![path.to_owned()],
+                None => ["usr/sbin", "usr/bin"]
+                    .map(|folder| format!("{folder}/{program}"))
+                    .to_vec(),
+            };
+            let found = candidates
                 .into_iter()
                 .find(|path| root_fs.join(path).symlink_metadata().is_ok());
             let path = found.with_context(|| {
