@@ -1,7 +1,7 @@
 //! Commands on a node: the lab's side of `guest/agent`.
 //!
-//! One TCP connection a command: the length of a shell script and the script go in; lines led by `o` (stdout) or `e` (stderr) come back, and at the end
-//! `x` with the exit status. A last line without its end gets one.
+//! One TCP connection a command: the length of a shell script and the script go in; frames of stdout and stderr come back as they are written, and at the
+//! end the exit status.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -37,14 +37,14 @@ impl Output {
     }
 }
 
-/// A line that a command wrote.
+/// A piece of what a command writes, as it comes: not a line, nor always whole characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Line<'a> {
-    Stdout(&'a str),
-    Stderr(&'a str),
+pub(crate) enum Piece<'a> {
+    Stdout(&'a [u8]),
+    Stderr(&'a [u8]),
 }
 
-/// Runs `script` with bash on the node; calls `each` for each line as it comes, and returns the exit status.
+/// Runs `script` with bash on the node; calls `each` for each piece of output as it comes, and returns the exit status.
 /// `patience` bounds each silence, not the whole; `None` waits as long as it takes.
 ///
 /// # Errors
@@ -54,7 +54,7 @@ pub(crate) fn run(
     node: u8,
     script: &str,
     patience: Option<Duration>,
-    each: impl FnMut(Line<'_>),
+    each: impl FnMut(Piece<'_>),
 ) -> Result<i32> {
     let address = SocketAddr::from((agent_ip(node), AGENT_PORT));
     let mut stream = net.inside(|| {
@@ -67,36 +67,48 @@ pub(crate) fn run(
     read(BufReader::new(stream), each)
 }
 
-fn read(stream: impl BufRead, mut each: impl FnMut(Line<'_>)) -> Result<i32> {
-    for line in stream.split(b'\n') {
-        let line = line.context("the node says nothing anymore")?;
-        let line = String::from_utf8_lossy(&line);
-        match line.split_at_checked(1) {
-            Some(("o", text)) => each(Line::Stdout(text)),
-            Some(("e", text)) => each(Line::Stderr(text)),
-            Some(("x", status)) => {
-                return status
-                    .parse()
-                    .with_context(|| format!("the agent gave no exit status but {status:?}"));
-            }
-            _ => {}
+fn read(mut stream: impl BufRead, mut each: impl FnMut(Piece<'_>)) -> Result<i32> {
+    let mut bytes = Vec::new();
+    loop {
+        let mut header = String::new();
+        stream
+            .read_line(&mut header)
+            .context("the node says nothing anymore")?;
+        let Some((kind, number)) = header.trim_end().split_once(' ') else {
+            bail!("the connection to the node ended before the command did");
+        };
+        let number: i32 = number
+            .parse()
+            .with_context(|| format!("the agent sent {header:?}"))?;
+        if kind == "x" {
+            return Ok(number);
+        }
+        let length =
+            usize::try_from(number).with_context(|| format!("the agent sent {header:?}"))?;
+        bytes.resize(length, 0);
+        stream
+            .read_exact(&mut bytes)
+            .context("the connection to the node ended before the command did")?;
+        match kind {
+            "o" => each(Piece::Stdout(&bytes)),
+            "e" => each(Piece::Stderr(&bytes)),
+            _ => bail!("the agent sent {header:?}"),
         }
     }
-    bail!("the connection to the node ended before the command did")
 }
 
-/// As [`run`], with the lines gathered.
+/// As [`run`], with the output gathered.
 pub(crate) fn gather(net: &Net, node: u8, script: &str, patience: Duration) -> Result<Output> {
-    let mut output = Output::default();
-    output.status = run(net, node, script, Some(patience), |line| {
-        let (text, into) = match line {
-            Line::Stdout(text) => (text, &mut output.stdout),
-            Line::Stderr(text) => (text, &mut output.stderr),
-        };
-        into.push_str(text);
-        into.push('\n');
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let status = run(net, node, script, Some(patience), |piece| match piece {
+        Piece::Stdout(bytes) => stdout.extend_from_slice(bytes),
+        Piece::Stderr(bytes) => stderr.extend_from_slice(bytes),
     })?;
-    Ok(output)
+    Ok(Output {
+        status,
+        stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -105,20 +117,23 @@ mod tests {
 
     #[test]
     fn an_answer_is_taken_apart() {
-        let mut lines = Vec::new();
-        let status = read("oone\nebad\n\no two\n\nx3\n".as_bytes(), |line| {
-            lines.push(match line {
-                Line::Stdout(text) => format!("out {text}"),
-                Line::Stderr(text) => format!("err {text}"),
+        let mut pieces = Vec::new();
+        let status = read("o 4\none\ne 3\nbado 0\nx 3\n".as_bytes(), |piece| {
+            pieces.push(match piece {
+                Piece::Stdout(bytes) => format!("out {}", String::from_utf8_lossy(bytes)),
+                Piece::Stderr(bytes) => format!("err {}", String::from_utf8_lossy(bytes)),
             });
         });
         assert_eq!(status.unwrap(), 3);
-        assert_eq!(lines, ["out one", "err bad", "out  two"]);
+        assert_eq!(pieces, ["out one\n", "err bad", "out "]);
     }
 
     #[test]
     fn an_answer_that_breaks_off_is_an_error() {
-        let error = read("ohalf\n".as_bytes(), |_| {}).unwrap_err();
-        assert!(error.to_string().contains("ended before"), "{error}");
+        for text in ["", "o 4\nha", "o 4\nhalf"] {
+            let error = read(text.as_bytes(), |_| {}).unwrap_err();
+            assert!(error.to_string().contains("ended before"), "{error}");
+        }
+        assert!(read("o x\n".as_bytes(), |_| {}).is_err());
     }
 }

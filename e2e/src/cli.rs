@@ -1,5 +1,6 @@
 //! The command line: what `cargo lab` can do, and its dispatch.
 
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::agent::Line;
+use crate::agent::Piece;
 use crate::faults::Peer;
 use crate::lab::{Lab, Place};
 use crate::progress::Progress;
@@ -153,7 +154,7 @@ fn on_running(lab: &Lab, command: Running, progress: &Progress) -> Result<ExitCo
                 .exec();
             return Err(error).context("starting kubectl");
         }
-        Running::Env => print!("{}", environment(lab)?),
+        Running::Env => show(environment(lab)?.as_bytes()),
         Running::Sh { node, command } => return shell(lab, &node, &command.join(" ")),
         Running::PowerCut { node } => lab.power_cut(&node)?,
         Running::Boot {
@@ -181,7 +182,7 @@ fn on_running(lab: &Lab, command: Running, progress: &Progress) -> Result<ExitCo
         Running::Heal { node } => lab.heal(&node)?,
         Running::AddDisk { node, size, kind } => {
             let disk = lab.add_disk(&node, parse_size(&size)?, kind)?;
-            println!("{}", disk.name);
+            show(format!("{}\n", disk.name).as_bytes());
         }
         Running::FailDisk { node, disk } => lab.fail_disk(&node, &disk)?,
         Running::FixDisk { node, disk } => lab.fix_disk(&node, &disk)?,
@@ -189,10 +190,9 @@ fn on_running(lab: &Lab, command: Running, progress: &Progress) -> Result<ExitCo
         Running::ReturnDisk { node, disk } => lab.return_disk(&node, &disk)?,
         Running::Images => {
             for node in lab.nodes()? {
-                println!("{node}:");
-                lab.images(&node)?
-                    .iter()
-                    .for_each(|image| println!("  {image}"));
+                let images = lab.images(&node)?;
+                let list: String = images.iter().flat_map(|name| ["  ", name, "\n"]).collect();
+                show(format!("{node}:\n{list}").as_bytes());
             }
         }
         Running::Load { archive } => {
@@ -203,11 +203,18 @@ fn on_running(lab: &Lab, command: Running, progress: &Progress) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs a command on a node; its lines come as they are written, its status becomes ours.
+/// Writes to stdout. Whoever reads it may have enough (`| head`): that is no error.
+fn show(text: &[u8]) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text).and_then(|()| stdout.flush());
+}
+
+/// Runs a command on a node; what it writes comes as it is written, its status becomes ours.
 fn shell(lab: &Lab, node: &str, script: &str) -> Result<ExitCode> {
-    let status = lab.sh_streamed(node, script, |line| match line {
-        Line::Stdout(text) => println!("{text}"),
-        Line::Stderr(text) => eprintln!("{text}"),
+    let status = lab.sh_streamed(node, script, |piece| match piece {
+        Piece::Stdout(bytes) => show(bytes),
+        // As with stdout: nothing is left to tell it to.
+        Piece::Stderr(bytes) => drop(std::io::stderr().write_all(bytes)),
     })?;
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-use crate::agent::{self, Line, Output};
+use crate::agent::{self, Output, Piece};
 use crate::cache::Cache;
 use crate::command::command;
 use crate::net::Net;
@@ -154,12 +154,12 @@ impl Lab {
         agent::gather(&self.net, index, script, SILENCE)
     }
 
-    /// As [`Lab::sh`], for as long as it takes, calling `each` for each line as it comes. Returns the exit status.
+    /// As [`Lab::sh`], for as long as it takes, calling `each` for each piece of output as it comes. Returns the exit status.
     pub(crate) fn sh_streamed(
         &self,
         node: &str,
         script: &str,
-        each: impl FnMut(Line<'_>),
+        each: impl FnMut(Piece<'_>),
     ) -> Result<i32> {
         let index = self.state()?.node(node)?.index;
         agent::run(&self.net, index, script, None, each)

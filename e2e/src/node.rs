@@ -19,6 +19,9 @@ mount -t tmpfs -o size=100% tmp "$root/tmp"
 exec chroot "$root" env -i PATH=/usr/bin:/usr/sbin TMPDIR=/tmp HOME=/tmp linux.uml "$@"
 "#;
 
+/// Name, in a lab's folder of disks, of the system disk that all nodes begin with.
+pub(crate) const BASE: &str = "base.img";
+
 /// A guest to start.
 #[derive(Clone, Debug)]
 pub(crate) struct Guest {
@@ -27,8 +30,8 @@ pub(crate) struct Guest {
     pub(crate) folders: Vec<(PathBuf, &'static str)>,
     /// MiB.
     pub(crate) memory: u64,
-    /// The system disk, as the guest's kernel process finds it.
-    pub(crate) disk: String,
+    /// The disks, as the guest's kernel process finds them: FILE, or FILE,BASE for what differs from a file that stays as it is.
+    pub(crate) disks: Vec<String>,
     /// Further arguments of the kernel.
     pub(crate) arguments: Vec<String>,
 }
@@ -64,7 +67,10 @@ impl Guest {
                 (state.programs.clone(), "programs"),
             ],
             memory: state.memory,
-            disk: format!("/lab/disks/{}.img", node.name),
+            disks: vec![
+                format!("/lab/disks/{}.cow,/lab/disks/{BASE}", node.name),
+                format!("/lab/disks/{}", shelf_file(node)),
+            ],
             arguments,
         }
     }
@@ -99,11 +105,18 @@ impl Guest {
             "con=null",
             "con0=null,fd:1",
             "quiet",
-            &format!("ubda={}", self.disk),
         ]);
+        for (letter, disk) in ('a'..='z').zip(&self.disks) {
+            command.arg(format!("ubd{letter}={disk}"));
+        }
         command.args(&self.arguments);
         command
     }
+}
+
+/// Name of the file that a node's data disks lie on.
+pub(crate) fn shelf_file(node: &Node) -> String {
+    format!("{}.shelf", node.name)
 }
 
 /// Name of the folder, below the lab's `guest/logs`, of what the node writes since it was last started.
@@ -125,7 +138,8 @@ mod tests {
         for part in [
             "/root-fs /labs/a/guest lab /scripts scripts /programs programs --",
             "mem=1536M",
-            "ubda=/lab/disks/n2.img",
+            "ubda=/lab/disks/n2.cow,/lab/disks/base.img",
+            "ubdb=/lab/disks/n2.shelf",
             "vec0:transport=tap,ifname=tap2,depth=128,gro=1",
             "vec1:transport=tap,ifname=agent2,",
             "lab.ip=10.77.0.12",

@@ -1,9 +1,9 @@
-//! A node's data disks: slices of its system disk's file, which the guest shows as SCSI disks (`guest/shelf` says how).
+//! A node's disks as files: the system disk, and the shelf, whose slices the guest shows as SCSI disks (`guest/shelf` says how).
 //!
-//! Owns where on the file each disk lies and the partition table. The file is sparse, so a disk costs only what was written to it.
+//! Owns where on the shelf each disk lies, and the partition tables. The files are sparse, so a disk costs only what was written to it.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,10 +13,14 @@ use serde::{Deserialize, Serialize};
 const SECTOR: u64 = 512;
 const MIB: u64 = (1 << 20) / SECTOR;
 const GIB: u64 = 1024 * MIB;
-/// First sector and sectors of the partition with the node's file system.
-const SYSTEM: (u64, u64) = (MIB, 24 * GIB - MIB);
-/// First sector and sectors of the partition that holds the data disks.
-const SHELF: (u64, u64) = (24 * GIB, 1000 * GIB);
+/// First sector of the one partition that each file has.
+const FIRST: u64 = MIB;
+/// Sectors of the system disk.
+const SYSTEM: u64 = 24 * GIB;
+/// Sectors of the shelf.
+const SHELF: u64 = 1024 * GIB;
+/// Sectors before the first data disk: what a disk begins with (an LVM label, a file system) must not look like the shelf's own.
+const GAP: u64 = MIB;
 /// Size of a data disk, if not asked otherwise.
 pub(crate) const DISK_BYTES: u64 = 10 << 30;
 
@@ -42,7 +46,7 @@ impl Kind {
 pub(crate) struct Disk {
     /// `d1`, `d2` and so on: what the lab's commands call it, whatever the kernel calls it.
     pub(crate) name: String,
-    /// First sector, from the start of the shelf.
+    /// First sector, from the start of the shelf's partition.
     pub(crate) start: u64,
     pub(crate) sectors: u64,
     pub(crate) serial: String,
@@ -94,8 +98,8 @@ pub(crate) fn next_disk(node: &str, disks: &[Disk], bytes: u64, kind: Kind) -> R
         .iter()
         .map(|disk| disk.start + disk.sectors)
         .max()
-        .unwrap_or(0);
-    let room = SHELF.1 - start;
+        .unwrap_or(GAP);
+    let room = SHELF - FIRST - start;
     ensure!(
         sectors <= room,
         "a disk of {} GiB does not fit: node {node} has room for {} GiB more",
@@ -118,26 +122,32 @@ pub(crate) fn next_disk(node: &str, disks: &[Disk], bytes: u64, kind: Kind) -> R
     })
 }
 
-/// Makes a system disk: a sparse file with its two partitions; the guest makes the file system when it first boots.
+/// Makes a system disk: a sparse file with a partition; the guest makes the file system when it first boots.
 pub(crate) fn create_system_disk(path: &Path) -> Result<()> {
+    create(path, SYSTEM, 0x83)
+}
+
+/// Makes the file that a node's data disks lie on. It has a partition, so that nobody takes it for a blank disk.
+pub(crate) fn create_shelf(path: &Path) -> Result<()> {
+    create(path, SHELF, 0xda)
+}
+
+fn create(path: &Path, sectors: u64, kind: u8) -> Result<()> {
     let mut file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
-    file.set_len((SHELF.0 + SHELF.1) * SECTOR)
+    file.set_len(sectors * SECTOR)
         .with_context(|| format!("sizing {}", path.display()))?;
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(&partition_table()?)?;
+    file.write_all(&partition_table(sectors, kind)?)?;
     Ok(())
 }
 
-/// A master boot record with the two partitions.
-fn partition_table() -> Result<[u8; 512]> {
+/// A master boot record with one partition up to the end.
+fn partition_table(sectors: u64, kind: u8) -> Result<[u8; 512]> {
     let mut record = [0_u8; 512];
     record[440..444].copy_from_slice(b"labd");
-    for (slot, (start, sectors), kind) in [(0, SYSTEM, 0x83_u8), (1, SHELF, 0xda)] {
-        let entry = &mut record[446 + 16 * slot..][..16];
-        entry[4] = kind;
-        entry[8..12].copy_from_slice(&u32::try_from(start)?.to_le_bytes());
-        entry[12..16].copy_from_slice(&u32::try_from(sectors)?.to_le_bytes());
-    }
+    let entry = &mut record[446..][..16];
+    entry[4] = kind;
+    entry[8..12].copy_from_slice(&u32::try_from(FIRST)?.to_le_bytes());
+    entry[12..16].copy_from_slice(&u32::try_from(sectors - FIRST)?.to_le_bytes());
     record[510..].copy_from_slice(&[0x55, 0xaa]);
     Ok(record)
 }
@@ -180,7 +190,7 @@ mod tests {
         let next = next_disk("n1", &disks, 1 << 30, Kind::Hdd).unwrap();
         assert_eq!(
             next.arguments(),
-            format!("d4 {} {GIB} LAB-n1-d4 hdd", 30 * GIB)
+            format!("d4 {} {GIB} LAB-n1-d4 hdd", GAP + 30 * GIB)
         );
         disks[0].failing = true;
         disks.push(Disk {
@@ -188,19 +198,23 @@ mod tests {
             ..next
         });
         assert!(
-            listing(&disks).starts_with(&format!("d1 0 {} LAB-n1-d1 ssd failing\nd3 ", 10 * GIB))
+            listing(&disks)
+                .starts_with(&format!("d1 {GAP} {} LAB-n1-d1 ssd failing\nd3 ", 10 * GIB))
         );
         assert!(!listing(&disks).contains("d4"));
         let error = next_disk("n1", &disks, 2000 << 30, Kind::Ssd).unwrap_err();
-        assert!(error.to_string().contains("room for 969 GiB"), "{error}");
+        assert!(error.to_string().contains("room for 993 GiB"), "{error}");
     }
 
     #[test]
-    fn the_partitions_do_not_overlap_and_fit_a_master_boot_record() {
-        assert!(SYSTEM.0 + SYSTEM.1 <= SHELF.0);
-        let record = partition_table().unwrap();
+    fn a_partition_fits_a_master_boot_record_and_ends_with_the_disk() {
+        let record = partition_table(SHELF, 0xda).unwrap();
+        let number = |at: usize| u32::from_le_bytes(record[at..at + 4].try_into().unwrap());
         assert_eq!(&record[510..], [0x55, 0xaa]);
-        assert_eq!(record[446 + 8..446 + 12], 2048_u32.to_le_bytes());
+        assert_eq!(
+            u64::from(number(446 + 8)) + u64::from(number(446 + 12)),
+            SHELF
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! System disks that nodes begin with: images are imported into one disk by one guest, once, and each node starts with a sparse copy of it.
+//! System disks that nodes begin with: images are imported into one disk by one guest, once, and each node keeps only what differs from it.
 //! Importing on every node at every `up` would take minutes.
 
 use std::path::{Path, PathBuf};
@@ -57,20 +57,17 @@ pub(crate) fn ensure(
     let item = guests.cache.item(kind, &key, |dir| {
         let disk = dir.join(DISK);
         match base {
-            Some(base) => copy(base, &disk)?,
+            Some(base) => {
+                run(with_args("cp", ["--sparse=always", "--reflink=auto"])
+                    .arg(base)
+                    .arg(&disk))?;
+            }
             None => shelf::create_system_disk(&disk)?,
         }
         import(guests, dir, images)
     })?;
     guests.cache.prune(kind, 1, &item)?;
     Ok(item.join(DISK))
-}
-
-/// A sparse copy of a disk.
-pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
-    run(with_args("cp", ["--sparse=always", "--reflink=auto"])
-        .arg(from)
-        .arg(to))
 }
 
 /// Boots a guest on the disk in `dir` that imports the images and powers off.
@@ -101,7 +98,7 @@ fn import(guests: &Guests<'_>, dir: &Path, images: &[ImageArchive]) -> Result<()
             (archives.clone(), "images"),
         ],
         memory: 1024,
-        disk: format!("/lab/{DISK}"),
+        disks: vec![format!("/lab/{DISK}")],
         arguments: vec!["lab.stage=template".to_owned()],
     };
     // The guest must not outlive a killed `up`: nothing would know of it.

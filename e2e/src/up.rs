@@ -10,6 +10,7 @@ use crate::control_plane::{AFTER_API, AFTER_NODES, BEFORE_API, ControlPlane};
 use crate::image::base::base_images;
 use crate::image::hawser::{Inputs, sidecar_images};
 use crate::lab::{Lab, Place};
+use crate::node::{BASE, shelf_file};
 use crate::pki::{self, Pki};
 use crate::progress::Progress;
 use crate::shelf::{self, DISK_BYTES, Kind};
@@ -250,11 +251,11 @@ fn create(lab: &Lab, options: &Options, built: &Built, progress: &Progress) -> R
     state::write(lab.dir(), &state)?;
     std::fs::write(guest.join("routes"), routes.concat())?;
     pki::create(&Pki::of(lab.dir()), &guest, options.nodes)?;
+    let disks = guest.join("disks");
+    // A link keeps the template when the cache drops it for a newer one.
+    std::fs::hard_link(&built.disk, disks.join(BASE)).context("linking the system disk")?;
     for node in &state.nodes {
-        template::copy(
-            &built.disk,
-            &guest.join("disks").join(format!("{}.img", node.name)),
-        )?;
+        shelf::create_shelf(&disks.join(shelf_file(node)))?;
     }
     lab.net.create(options.nodes)
 }
