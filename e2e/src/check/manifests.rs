@@ -71,6 +71,7 @@ pub(super) fn build(context: &Context) -> Result<()> {
     for folder in OVERLAYS {
         objects(context, folder)?;
     }
+    components(context)?;
     let objects = objects(context, OVERLAYS[0])?;
     let containers = containers(&objects);
     let mut known: BTreeSet<String> = BINARIES
@@ -112,6 +113,30 @@ pub(super) fn build(context: &Context) -> Result<()> {
         ));
     }
     none_of(&found)
+}
+
+/// Each component, by itself on top of the manifests, must build and change something.
+fn components(context: &Context) -> Result<()> {
+    let plain = objects(context, OVERLAYS[0])?;
+    let folder = context.workspace.join("manifests/components");
+    for entry in
+        std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?
+    {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        // kustomize takes folders by relative path only: up to the top, and down again.
+        let overlay = tempfile::tempdir()?;
+        let up = "../".repeat(overlay.path().canonicalize()?.components().count() - 1);
+        let manifests = format!("{up}{}", context.workspace.join("manifests").display());
+        let text =
+            format!("resources: [{manifests}]\ncomponents: [{manifests}/components/{name}]\n");
+        std::fs::write(overlay.path().join("kustomization.yaml"), text)?;
+        let changed = objects(context, &overlay.path().to_string_lossy())?;
+        ensure!(
+            changed != plain,
+            "manifests/components/{name} changes nothing"
+        );
+    }
+    Ok(())
 }
 
 pub(super) fn flags(context: &Context) -> Result<()> {
