@@ -12,6 +12,7 @@ use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 
+use crate::agent::Piece;
 use crate::kit::pods::{node_of, uid_of};
 use crate::kit::{Pending, Scope, wait_for};
 use crate::lab::Lab;
@@ -68,13 +69,12 @@ async fn both(lab: &Lab, node: &str, socket: &str, pool_class: &str) -> Result<(
         let lab = lab.clone();
         let (node, script) = (node.to_owned(), script(socket, access, pool_class));
         let (status, output) = tokio::task::spawn_blocking(move || {
-            let mut output = String::new();
-            let status = lab.sh_streamed(&node, &script, |line| {
-                let (crate::agent::Line::Stdout(text) | crate::agent::Line::Stderr(text)) = line;
-                output.push_str(text);
-                output.push('\n');
+            let mut output = Vec::new();
+            let status = lab.sh_streamed(&node, &script, |piece| {
+                let (Piece::Stdout(bytes) | Piece::Stderr(bytes)) = piece;
+                output.extend_from_slice(bytes);
             })?;
-            anyhow::Ok((status, output))
+            anyhow::Ok((status, String::from_utf8_lossy(&output).into_owned()))
         })
         .await??;
         let summary =
