@@ -1,0 +1,132 @@
+//! The HTTPS server: listens, serves, drains.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use axum::Router;
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use hawser_runtime::shutdown::Shutdown;
+use thiserror::Error;
+
+/// The address can't be listened on.
+#[derive(Debug, Error)]
+#[error("can't listen on {address} (--listen); choose another address or end what uses it")]
+pub(crate) struct ListenError {
+    address: SocketAddr,
+    #[source]
+    source: io::Error,
+}
+
+/// Listens (port 0: any free one) and serves until shutdown; requests in progress are answered. Returns the real address.
+pub(crate) fn serve(
+    address: SocketAddr,
+    config: RustlsConfig,
+    router: Router,
+    shutdown: &Shutdown,
+) -> Result<SocketAddr, ListenError> {
+    let failed = |source| ListenError { address, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let real = listener.local_addr().map_err(failed)?;
+    let handle = Handle::new();
+    let server = axum_server::from_tcp_rustls(listener, config)
+        .map_err(failed)?
+        .handle(handle.clone());
+    shutdown.run("webhook server", server.serve(router.into_make_service()));
+    let stopping = shutdown.stopping();
+    shutdown.spawn("webhook server's end", async move {
+        stopping.await;
+        handle.graceful_shutdown(None);
+    });
+    Ok(real)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::routing::post;
+    use hawser_runtime::tls::server_config;
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+    use crate::certificate::{Names, made_for_tests};
+
+    /// A client that trusts a bundle and asks for a name, as the API server does.
+    fn a_client(address: SocketAddr, name: &str, bundle: &str) -> kube::Client {
+        let mut config = kube::Config::new(format!("https://{address}").parse().unwrap());
+        let roots = CertificateDer::pem_slice_iter(bundle.as_bytes());
+        config.root_cert = Some(roots.map(|root| root.unwrap().to_vec()).collect());
+        config.tls_server_name = Some(name.to_owned());
+        kube::Client::try_from(config).unwrap()
+    }
+
+    async fn ask(client: &kube::Client) -> Result<String, kube::Error> {
+        client
+            .request_text(http::Request::post("/mutate").body(Vec::new()).unwrap())
+            .await
+    }
+
+    #[tokio::test]
+    async fn the_api_server_reaches_it_by_the_service_name_and_a_renewal_needs_no_restart() {
+        hawser_runtime::tls::install_provider();
+        let names = Names::of_service("webhook", "storage");
+        let pair = |made: &crate::certificate::Made| {
+            server_config(made.certificate.as_bytes(), made.key.as_bytes()).unwrap()
+        };
+        let (first, second) = (made_for_tests(&names), made_for_tests(&names));
+        let config = RustlsConfig::from_config(pair(&first));
+        let shutdown = Shutdown::new(Duration::from_secs(5));
+        let router = Router::new().route("/mutate", post(|| async { "here" }));
+        let address = serve(
+            "127.0.0.1:0".parse().unwrap(),
+            config.clone(),
+            router,
+            &shutdown,
+        )
+        .unwrap();
+
+        assert_eq!(
+            ask(&a_client(address, "webhook.storage.svc", &first.bundle))
+                .await
+                .unwrap(),
+            "here"
+        );
+        assert!(
+            ask(&a_client(address, "other.storage.svc", &first.bundle))
+                .await
+                .is_err()
+        );
+        assert!(
+            ask(&a_client(address, "webhook.storage.svc", &second.bundle))
+                .await
+                .is_err()
+        );
+
+        config.reload_from_config(pair(&second));
+        assert_eq!(
+            ask(&a_client(address, "webhook.storage.svc", &second.bundle))
+                .await
+                .unwrap(),
+            "here"
+        );
+
+        shutdown.begin("test");
+        shutdown.finished().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let made = made_for_tests(&Names::of_service("webhook", "storage"));
+        let config = RustlsConfig::from_config(
+            server_config(made.certificate.as_bytes(), made.key.as_bytes()).unwrap(),
+        );
+        let shutdown = Shutdown::new(Duration::from_secs(5));
+        let error = serve(address, config, Router::new(), &shutdown).unwrap_err();
+        assert!(error.to_string().contains(&address.to_string()));
+    }
+}
