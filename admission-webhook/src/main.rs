@@ -25,7 +25,8 @@ use crate::certificate::{CHECK_INTERVAL, Keeper, KubeCluster, Names};
 use crate::lookups::{Gatherer, Lookups};
 use crate::wire::{Webhook, router};
 
-#[tokio::main]
+// Two are plenty for small requests; the default, one for each core, costs memory on large machines.
+#[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     tls::install_provider();
     let (args, settings) = flags::parse::<Args>();
@@ -34,6 +35,9 @@ async fn main() -> anyhow::Result<()> {
 
     let shutdown = Shutdown::on_signals(args.common.drain_timeout)?;
     let (health, metrics) = (Health::new(&shutdown), Metrics::new("admission-webhook"));
+    // Before the first probe can be answered: no checks at all would count as ready.
+    let ready = health.readiness("certificate");
+    ready.not_ready("no certificate yet");
     observability::serve(args.common.http_listen, &health, &metrics, &shutdown).await?;
     let client = client::connect(&args.common, "admission-webhook").await?;
 
@@ -42,8 +46,6 @@ async fn main() -> anyhow::Result<()> {
     let gatherer = Gatherer::new(lookups, Some(client.clone()), args.namespace.clone());
     let requests = Requests::register(&metrics, "webhook", "admission reviews");
 
-    let ready = health.readiness("certificate");
-    ready.not_ready("no certificate yet");
     let names = Names::of_service(&args.service, &args.namespace);
     let cluster = KubeCluster::new(client, args.namespace);
     let mut keeper = Keeper::new(cluster, names, Arc::new(jiff::Timestamp::now));
@@ -52,8 +54,10 @@ async fn main() -> anyhow::Result<()> {
             args.listen,
             config,
             router(Webhook { gatherer, requests }),
+            server::LINGER.min(args.common.drain_timeout / 2),
             &shutdown,
         )?;
+        ready.ready();
         tracing::info!(%address, "serving admission reviews");
         keeper.follow(CHECK_INTERVAL, &shutdown);
     }

@@ -2,12 +2,17 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use hawser_runtime::shutdown::Shutdown;
 use thiserror::Error;
+
+/// How long a stopping replica goes on answering: the Service still sends API servers to it until they have heard that it
+/// is not ready any more. What finds a closed port is admitted without us.
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
 /// The address can't be listened on.
 #[derive(Debug, Error)]
@@ -18,11 +23,13 @@ pub(crate) struct ListenError {
     source: io::Error,
 }
 
-/// Listens (port 0: any free one) and serves until shutdown; requests in progress are answered. Returns the real address.
+/// Listens (port 0: any free one) and serves until shutdown and for `linger` after it; requests in progress are answered.
+/// Returns the real address.
 pub(crate) fn serve(
     address: SocketAddr,
     config: RustlsConfig,
     router: Router,
+    linger: Duration,
     shutdown: &Shutdown,
 ) -> Result<SocketAddr, ListenError> {
     let failed = |source| ListenError { address, source };
@@ -37,6 +44,7 @@ pub(crate) fn serve(
     let stopping = shutdown.stopping();
     shutdown.spawn("webhook server's end", async move {
         stopping.await;
+        tokio::time::sleep(linger).await;
         handle.graceful_shutdown(None);
     });
     Ok(real)
@@ -44,8 +52,6 @@ pub(crate) fn serve(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use axum::routing::post;
     use hawser_runtime::tls::server_config;
     use rustls::pki_types::CertificateDer;
@@ -84,6 +90,7 @@ mod tests {
             "127.0.0.1:0".parse().unwrap(),
             config.clone(),
             router,
+            Duration::ZERO,
             &shutdown,
         )
         .unwrap();
@@ -115,6 +122,11 @@ mod tests {
 
         shutdown.begin("test");
         shutdown.finished().await.unwrap();
+        assert!(
+            ask(&a_client(address, "webhook.storage.svc", &second.bundle))
+                .await
+                .is_err()
+        );
     }
 
     #[tokio::test]
@@ -126,7 +138,7 @@ mod tests {
             server_config(made.certificate.as_bytes(), made.key.as_bytes()).unwrap(),
         );
         let shutdown = Shutdown::new(Duration::from_secs(5));
-        let error = serve(address, config, Router::new(), &shutdown).unwrap_err();
+        let error = serve(address, config, Router::new(), Duration::ZERO, &shutdown).unwrap_err();
         assert!(error.to_string().contains(&address.to_string()));
     }
 }

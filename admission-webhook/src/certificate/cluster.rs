@@ -173,6 +173,8 @@ fn lost_is_false(result: Result<bool, kube::Error>) -> Result<bool, kube::Error>
 
 #[cfg(test)]
 mod tests {
+    use hawser_runtime::testing::FakeApi;
+
     use super::*;
 
     #[test]
@@ -206,5 +208,89 @@ mod tests {
             assert_eq!(set_bundle(&mut after, "pem"), Published::NoWebhook);
             assert_eq!(after, configuration);
         }
+    }
+
+    const SECRET: &str = "/api/v1/namespaces/storage/secrets/hwameistor-admission-ca";
+    const CONFIGURATION: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/hwameistor-admission-mutate";
+
+    fn some(text: &str) -> Material {
+        let part = || text.to_owned();
+        Material {
+            authority: part(),
+            authority_key: part(),
+            bundle: part(),
+            certificate: part(),
+            certificate_key: part(),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_first_of_two_writers_wins() {
+        let api = FakeApi::new();
+        let (one, two) = (
+            KubeCluster::new(api.client(), "storage".to_owned()),
+            KubeCluster::new(api.client(), "storage".to_owned()),
+        );
+        assert_eq!(one.read().await.unwrap(), None);
+        assert!(one.write(&some("one"), None).await.unwrap());
+        assert!(!two.write(&some("two"), None).await.unwrap());
+
+        let read = two.read().await.unwrap().unwrap();
+        assert_eq!(read.material, Some(some("one")));
+        assert!(two.write(&some("two"), Some(&read)).await.unwrap());
+        assert!(!one.write(&some("one again"), Some(&read)).await.unwrap());
+        assert_eq!(
+            one.read().await.unwrap().unwrap().material,
+            Some(some("two"))
+        );
+    }
+
+    #[tokio::test]
+    async fn what_somebody_else_keeps_in_the_secret_stays() {
+        let api = FakeApi::new();
+        api.put(
+            SECRET,
+            json!({
+                "metadata": { "name": "hwameistor-admission-ca", "namespace": "storage" },
+                "type": "kubernetes.io/tls", "data": { "tls.crt": "", "note": "aGk=" }
+            }),
+        );
+        let cluster = KubeCluster::new(api.client(), "storage".to_owned());
+        let read = cluster.read().await.unwrap().unwrap();
+        assert_eq!(read.material, None);
+        assert!(cluster.write(&some("x"), Some(&read)).await.unwrap());
+        let secret = api.object(SECRET).unwrap();
+        assert_eq!(
+            (&secret["type"], &secret["data"]["note"]),
+            (&json!("kubernetes.io/tls"), &json!("aGk="))
+        );
+        assert_eq!(
+            cluster.read().await.unwrap().unwrap().material,
+            Some(some("x"))
+        );
+    }
+
+    #[tokio::test]
+    async fn publishing_twice_writes_once() {
+        let api = FakeApi::new();
+        let cluster = KubeCluster::new(api.client(), "storage".to_owned());
+        assert_eq!(cluster.publish("pem").await.unwrap(), Published::NoWebhook);
+        api.put(CONFIGURATION, json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+            "metadata": { "name": "hwameistor-admission-mutate" },
+            "webhooks": [{ "name": "hwameistor.io.mutate-hook", "fieldOfTomorrow": 1, "clientConfig": {} }]
+        }));
+        assert_eq!(cluster.publish("pem").await.unwrap(), Published::Now);
+        let _ = api.calls();
+        assert_eq!(cluster.publish("pem").await.unwrap(), Published::Already);
+        assert_eq!(api.calls(), [format!("GET {CONFIGURATION}")]);
+        let webhook = &api.object(CONFIGURATION).unwrap()["webhooks"][0];
+        assert_eq!(
+            (
+                &webhook["clientConfig"]["caBundle"],
+                &webhook["fieldOfTomorrow"]
+            ),
+            (&json!("cGVt"), &json!(1))
+        );
     }
 }

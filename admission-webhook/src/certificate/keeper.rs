@@ -149,7 +149,6 @@ impl<C: Cluster + 'static> Keeper<C> {
             token.run_until_cancelled(ticks.tick()).await?;
             match token.run_until_cancelled(self.round()).await? {
                 Ok(config) => {
-                    ready.ready();
                     return Some(config);
                 }
                 Err(error) => {
