@@ -82,14 +82,17 @@ impl Cache {
         remove(&item)?;
         std::fs::create_dir(&building)
             .with_context(|| format!("creating {}", building.display()))?;
-        build(&building).with_context(|| format!("building {kind} in {}", building.display()))?;
+        if let Err(error) = build(&building) {
+            remove(&building)?;
+            return Err(error.context(format!("building {kind}")));
+        }
         std::fs::write(building.join(STAMP), b"")?;
         std::fs::rename(&building, &item)
             .with_context(|| format!("renaming {} to its final name", building.display()))?;
         Ok(item)
     }
 
-    /// Deletes items of `kind` except the `keep` last made ones and `current`.
+    /// Deletes items of `kind` except the `keep` last made ones and `current`, and what killed builds of it left.
     pub(crate) fn prune(&self, kind: &str, keep: usize, current: &Path) -> Result<()> {
         let mut items = Vec::new();
         for entry in std::fs::read_dir(self.dir.join("items"))? {
@@ -97,7 +100,16 @@ impl Cache {
             let named = path
                 .file_name()
                 .is_some_and(|name| name.to_string_lossy().starts_with(&format!("{kind}-")));
-            if named && path != current && path.join(STAMP).exists() {
+            if !named || path == current {
+                continue;
+            }
+            if path.extension().is_some_and(|end| end == "building") {
+                let lock = path.with_extension("");
+                let lock = lock.file_name().unwrap_or_default().to_string_lossy();
+                if let Some(_free) = self.try_lock(&lock)? {
+                    remove(&path)?;
+                }
+            } else if path.join(STAMP).exists() {
                 items.push((std::fs::metadata(&path)?.modified()?, path));
             }
         }
@@ -107,6 +119,21 @@ impl Cache {
             remove(path)?;
         }
         Ok(())
+    }
+
+    /// Names, without `prefix`, of the locks that begin with it and that someone holds now.
+    pub(crate) fn held(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut held = Vec::new();
+        for entry in std::fs::read_dir(self.dir.join("locks"))? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let Some(rest) = name.strip_prefix(prefix) else {
+                continue;
+            };
+            if self.try_lock(&name)?.is_none() {
+                held.push(rest.to_owned());
+            }
+        }
+        Ok(held)
     }
 
     /// Waits for the lock of this name; it is held until the result is dropped, or the process ends.
@@ -201,6 +228,20 @@ mod tests {
         let left: Vec<bool> = items.iter().map(|item| item.exists()).collect();
         assert_eq!(left, [true, false, false, true]);
         assert!(other.exists());
+    }
+
+    #[test]
+    fn pruning_removes_what_a_killed_build_left_but_not_what_is_being_built() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let current = cache.item("t", "a", |_| Ok(())).unwrap();
+        let [left, busy] = ["b", "c"].map(|key| cache.path("t", key).with_extension("building"));
+        std::fs::create_dir(&left).unwrap();
+        std::fs::create_dir(&busy).unwrap();
+        let _building = cache.lock("t-c").unwrap();
+        cache.prune("t", 1, &current).unwrap();
+        assert_eq!((left.exists(), busy.exists()), (false, true));
+        assert_eq!(cache.held("t-").unwrap(), ["c"]);
     }
 
     #[test]

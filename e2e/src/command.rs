@@ -65,19 +65,36 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     output(command).map(drop)
 }
 
+/// The same command, but it is killed when the thread that starts it ends: a killed lab leaves no build behind.
+pub(crate) fn leashed(command: &Command) -> Command {
+    let mut leashed = with_args("setpriv", ["--pdeathsig", "KILL", "--"]);
+    leashed.arg(command.get_program()).args(command.get_args());
+    if let Some(dir) = command.get_current_dir() {
+        leashed.current_dir(dir);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => leashed.env(name, value),
+            None => leashed.env_remove(name),
+        };
+    }
+    leashed
+}
+
 /// Runs to the end with stdout and stderr in the file `log`, calling `tick` every `every` while it runs.
+/// It does not outlive the calling thread.
 ///
 /// # Errors
 /// As [`output`]; the error holds the end of the log.
 pub(crate) fn run_logged(
-    command: &mut Command,
+    command: &Command,
     log: &Path,
     every: Duration,
     mut tick: impl FnMut(),
 ) -> Result<()> {
     let line = shown(command);
     let file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
-    let mut child = command
+    let mut child = leashed(command)
         .stdout(file.try_clone()?)
         .stderr(file)
         .spawn()

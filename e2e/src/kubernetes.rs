@@ -73,7 +73,7 @@ pub(crate) fn ensure(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
         let total = packages(&go, &module)?;
         let mut build = go_build(&go, &module, &flags, dir);
         build.args(tools());
-        watched(&mut build, cache, "kubernetes", total, progress)?;
+        watched(&build, cache, "kubernetes", total, progress)?;
         std::fs::rename(dir.join("server"), dir.join("etcd"))
             .context("etcd's package gives a program named server")?;
 
@@ -123,7 +123,7 @@ fn packages(go: &Path, module: &Path) -> Result<Option<usize>> {
 }
 
 fn watched(
-    build: &mut Command,
+    build: &Command,
     cache: &Cache,
     what: &str,
     total: Option<usize>,

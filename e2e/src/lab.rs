@@ -16,6 +16,7 @@ use crate::cache::Cache;
 use crate::command::command;
 use crate::net::Net;
 use crate::pki::Pki;
+use crate::process::Process;
 use crate::state::{self, State};
 
 /// How long a command on a node may be silent before [`Lab::sh`] gives up.
@@ -180,30 +181,28 @@ impl Lab {
 
     /// Imports an OCI archive on every node that runs.
     pub(crate) fn load(&self, archive: &Path) -> Result<()> {
-        let content = std::fs::read(archive)
-            .with_context(|| format!("reading the image archive {}", archive.display()))?;
-        // Named by content: a guest may have an older file of the same name in memory.
-        let name = format!("{}.tar", crate::cache::key(&[&content]));
         let folder = self.dir.join("guest/images");
         std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join(&name), content)?;
-        let imported = self.state()?.nodes.iter().try_for_each(|node| {
-            if !node
-                .process
-                .as_ref()
-                .is_some_and(crate::process::Process::is_alive)
-            {
-                return Ok(());
+        // Named anew each time: a guest may have an older file of the same name in memory.
+        let copy = tempfile::Builder::new()
+            .suffix(".tar")
+            .tempfile_in(&folder)?
+            .into_temp_path();
+        std::fs::copy(archive, &copy)
+            .with_context(|| format!("copying the image archive {}", archive.display()))?;
+        let name = copy.file_name().context("a file without a name")?;
+        let script = format!(
+            "ctr -n k8s.io images import --local /lab/images/{}",
+            name.to_string_lossy()
+        );
+        for node in self.state()?.nodes {
+            if !node.process.as_ref().is_some_and(Process::is_alive) {
+                continue;
             }
-            self.sh(
-                &node.name,
-                &format!("ctr -n k8s.io images import --local /lab/images/{name}"),
-            )?
-            .checked()
-            .map(drop)
-            .with_context(|| format!("importing {} on {}", archive.display(), node.name))
-        });
-        crate::cache::remove(&folder.join(&name))?;
-        imported
+            self.sh(&node.name, &script)?
+                .checked()
+                .with_context(|| format!("importing {} on {}", archive.display(), node.name))?;
+        }
+        Ok(())
     }
 }

@@ -11,11 +11,8 @@ mod demo;
 mod faults;
 mod guest;
 mod host;
-#[allow(
-    dead_code,
-    reason = "Hawser's own images are built once its manifests are installed"
-)]
 mod image;
+mod install;
 mod kit;
 mod kubernetes;
 mod lab;

@@ -88,7 +88,7 @@ fn debootstrap(
     let mut command = with_args("debootstrap", ["--variant=minbase", &include, suite]);
     // debootstrap may not know a suite that is newer than itself; `sid` is the script that all Debian suites share.
     command.arg(root).arg(mirror).arg("sid");
-    run_logged(&mut command, log, Duration::from_secs(15), || {
+    run_logged(&command, log, Duration::from_secs(15), || {
         let text = std::fs::read_to_string(log).unwrap_or_default();
         progress.say(format!(
             "nodes' root folder: {}",

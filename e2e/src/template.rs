@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::{Cache, key};
-use crate::command::{run, with_args};
+use crate::command::{leashed, run, with_args};
 use crate::image::ImageArchive;
 use crate::node::Guest;
 use crate::process::Process;
@@ -66,7 +66,8 @@ pub(crate) fn ensure(
         }
         import(guests, dir, images)
     })?;
-    guests.cache.prune(kind, 1, &item)?;
+    // Labs of other states of the sources may come back for theirs.
+    guests.cache.prune(kind, 3, &item)?;
     Ok(item.join(DISK))
 }
 
@@ -102,9 +103,7 @@ fn import(guests: &Guests<'_>, dir: &Path, images: &[ImageArchive]) -> Result<()
         arguments: vec!["lab.stage=template".to_owned()],
     };
     // The guest must not outlive a killed `up`: nothing would know of it.
-    let mut command = with_args("setpriv", ["--pdeathsig", "KILL"]);
-    let inner = guest.command();
-    command.arg(inner.get_program()).args(inner.get_args());
+    let mut command = leashed(&guest.command());
     let console = guests.cache.log("template");
     let process = Process::start("template guest", &mut command, &console)?;
     let finished = wait_for_end(&process);

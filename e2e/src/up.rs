@@ -1,14 +1,15 @@
 //! `up` and `down`: from nothing, or from whatever a killed run left, to a cluster whose nodes are Ready, and back.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::remove;
 use crate::control_plane::{AFTER_API, AFTER_NODES, BEFORE_API, ControlPlane};
+use crate::image::ImageArchive;
 use crate::image::base::base_images;
-use crate::image::hawser::{Inputs, sidecar_images};
+use crate::image::hawser::{Inputs, hawser_images, sidecar_images};
 use crate::lab::{Lab, Place};
 use crate::node::{BASE, shelf_file};
 use crate::pki::{self, Pki};
@@ -16,7 +17,7 @@ use crate::progress::Progress;
 use crate::shelf::{self, DISK_BYTES, Kind};
 use crate::state::{self, Node, State};
 use crate::template::{self, Guests};
-use crate::{guest, host, kubernetes, net, ready, root_fs};
+use crate::{guest, host, install, kubernetes, net, ready, root_fs};
 
 /// How a lab is to be.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -53,10 +54,12 @@ impl Default for Options {
 
 /// Folders of things that were built.
 struct Built {
-    root: std::path::PathBuf,
-    programs: std::path::PathBuf,
-    scripts: std::path::PathBuf,
-    disk: std::path::PathBuf,
+    root: PathBuf,
+    programs: PathBuf,
+    scripts: PathBuf,
+    disk: PathBuf,
+    /// Hawser's own images; none if they are not asked for.
+    hawser: Vec<ImageArchive>,
 }
 
 /// Brings a lab up. One that runs already in the asked shape is kept; one of another shape is refused.
@@ -75,13 +78,19 @@ pub(crate) fn up(place: &Place, options: &Options, progress: &Progress) -> Resul
                 lab.name
             )
         })?;
-    if already_up(&lab, options)? {
+    let running = already_up(&lab, options)?;
+    if !running {
+        clean(&lab, progress)?;
+    }
+    let built = build(place, &lab, options, running, progress)?;
+    if running {
         progress.say(format!("lab {} is up already", lab.name));
     } else {
-        clean(&lab, progress)?;
-        let built = build(place, &lab, options, progress)?;
         create(&lab, options, &built, progress)?;
         start(&lab, progress)?;
+    }
+    if !options.bare {
+        install::install(&lab, &workspace()?, &built.hawser, progress)?;
     }
     Ok(lab)
 }
@@ -145,12 +154,21 @@ fn stop(lab: &Lab) -> Result<()> {
     state::forget(lab.dir())
 }
 
-fn build(place: &Place, lab: &Lab, options: &Options, progress: &Progress) -> Result<Built> {
+/// Everything that is made once and kept. For a lab that runs already, only what can still change: Hawser's own images.
+fn build(
+    place: &Place,
+    lab: &Lab,
+    options: &Options,
+    running: bool,
+    progress: &Progress,
+) -> Result<Built> {
     let cache = &lab.cache;
     let cold = !(kubernetes::exists(cache) && root_fs::exists(cache, &place.suite));
-    host::check_room(cache.dir(), cold, options.nodes, options.memory)?;
-    host::install_packages(progress)?;
-    host::check_kernel(&lab.name)?;
+    if !running {
+        host::check_room(cache.dir(), cold, options.nodes, options.memory)?;
+        host::install_packages(progress)?;
+        host::check_kernel(&lab.name)?;
+    }
     // One waits for the network most of the time, the other for the processor.
     let (root, programs) = std::thread::scope(|scope| {
         let root =
@@ -160,6 +178,18 @@ fn build(place: &Place, lab: &Lab, options: &Options, progress: &Progress) -> Re
     });
     let root = root.map_err(|_| anyhow::anyhow!("making the root folder panicked"))??;
     let programs = programs?;
+    let inputs = Inputs {
+        workspace: workspace()?,
+        root_fs: root.clone(),
+        go_bin: programs.clone(),
+        cache: cache.dir().join("images"),
+    };
+    let hawser = if options.bare {
+        Vec::new()
+    } else {
+        progress.say("building Hawser's images");
+        hawser_images(&inputs)?
+    };
     let scripts = guest::scripts(cache)?;
     let guests = Guests {
         cache,
@@ -167,31 +197,44 @@ fn build(place: &Place, lab: &Lab, options: &Options, progress: &Progress) -> Re
         scripts: &scripts,
         programs: &programs,
     };
-    let images = cache.dir().join("images");
-    let mut list = base_images(&root, &images)?;
-    list.extend(sidecar_images(&Inputs {
-        workspace: workspace()?,
-        root_fs: root.clone(),
-        go_bin: programs.clone(),
-        cache: images,
-    })?);
-    let disk = template::ensure(&guests, "base-disk", None, &list, progress)?;
+    let disk = if running {
+        PathBuf::new()
+    } else {
+        system_disk(&guests, &inputs, &hawser, progress)?
+    };
     Ok(Built {
         root,
         programs,
         scripts,
         disk,
+        hawser,
     })
 }
 
+/// The disk that nodes begin with: with the images of others, and Hawser's own, which change more often, on top.
+fn system_disk(
+    guests: &Guests<'_>,
+    inputs: &Inputs,
+    hawser: &[ImageArchive],
+    progress: &Progress,
+) -> Result<PathBuf> {
+    let mut others = base_images(&inputs.root_fs, &inputs.cache)?;
+    others.extend(sidecar_images(inputs)?);
+    let base = template::ensure(guests, "base-disk", None, &others, progress)?;
+    if hawser.is_empty() {
+        return Ok(base);
+    }
+    template::ensure(guests, "hawser-disk", Some(&base), hawser, progress)
+}
+
 /// The folder with the cluster's Go programs, built first if need be.
-pub(crate) fn programs(place: &Place, progress: &Progress) -> Result<std::path::PathBuf> {
+pub(crate) fn programs(place: &Place, progress: &Progress) -> Result<PathBuf> {
     host::check_root()?;
     kubernetes::ensure(&Lab::at(place)?.cache, progress)
 }
 
 /// The project's folder: the one that this program was built from.
-pub(crate) fn workspace() -> Result<std::path::PathBuf> {
+pub(crate) fn workspace() -> Result<PathBuf> {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .map(Path::to_owned)
@@ -342,6 +385,8 @@ fn purge_cache(lab: &Lab, progress: &Progress) -> Result<()> {
             others.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
+    let own = |other: &String| *other != lab.name;
+    others.extend(lab.cache.held("lab-")?.into_iter().filter(own));
     if !others.is_empty() {
         progress.say(format!(
             "the cache stays, since other labs run on it: {}",

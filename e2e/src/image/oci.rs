@@ -109,11 +109,6 @@ impl Layer {
         self.add(path, Entry::Folder { mode, owner })
     }
 
-    /// Whether the layer has an entry of this path.
-    pub(crate) fn contains(&self, path: &str) -> bool {
-        self.entries.contains_key(&normal(path))
-    }
-
     fn add(&mut self, path: &str, entry: Entry) -> &mut Self {
         let path = normal(path);
         for (at, _) in path.match_indices('/') {
