@@ -203,7 +203,7 @@ mod tests {
         );
         assert!(!listing(&disks).contains("d4"));
         let error = next_disk("n1", &disks, 2000 << 30, Kind::Ssd).unwrap_err();
-        assert!(error.to_string().contains("room for 993 GiB"), "{error}");
+        assert!(error.to_string().contains("room for 992 GiB"), "{error}");
     }
 
     #[test]
