@@ -48,6 +48,19 @@ pub(crate) fn install(
     Ok(())
 }
 
+/// The kustomization that was applied last.
+pub(crate) fn overlay_folder(lab: &Lab) -> PathBuf {
+    lab.dir().join("manifests")
+}
+
+/// Applies once more what was installed last, and returns when every workload is ready. For use within [`Lab::block_on`].
+pub(crate) async fn apply_again(lab: &Lab) -> Result<()> {
+    let mut apply = lab.kubectl()?;
+    apply.args(["apply", "-k"]).arg(overlay_folder(lab));
+    run(&mut apply).context("applying Hawser's manifests again")?;
+    workloads(lab).await
+}
+
 fn load_missing(lab: &Lab, images: &[ImageArchive], progress: &Progress) -> Result<()> {
     let mut missing: Vec<&ImageArchive> = Vec::new();
     for node in lab.nodes()? {
@@ -67,7 +80,7 @@ fn load_missing(lab: &Lab, images: &[ImageArchive], progress: &Progress) -> Resu
 
 /// A kustomization of the manifests that names the lab's images.
 fn write_overlay(lab: &Lab, workspace: &Path, images: &[ImageArchive]) -> Result<PathBuf> {
-    let folder = lab.dir().join("manifests");
+    let folder = overlay_folder(lab);
     std::fs::create_dir_all(&folder)?;
     let manifests = workspace.join("manifests").canonicalize()?;
     // kustomize takes no absolute paths.

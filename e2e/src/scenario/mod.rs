@@ -3,6 +3,7 @@
 
 mod crash;
 mod sanity;
+mod uninstall;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -47,6 +48,11 @@ const SCENARIOS: &[Scenario] = &[
         name: "crash",
         about: "provisioner and node-daemon killed at random while volumes live: nothing lost, doubled or left",
         run: |lab| Box::pin(async move { crash::run(&lab, seed()).await }),
+    },
+    Scenario {
+        name: "uninstall",
+        about: "kubectl delete -k is refused while a volume is there, and leaves nothing else behind without one",
+        run: |lab| Box::pin(async move { uninstall::run(&lab).await }),
     },
 ];
 
