@@ -17,10 +17,14 @@ use crate::process::Process;
 use crate::shelf::{self, Disk, Kind};
 use crate::state::{self, Node};
 
+/// Processes in which User Mode Linux runs the programs of its guest. They wait for its kernel at their next system call anyway, and a signal of ours to
+/// one of them would look to the kernel like a crash of the guest's program.
+const USERSPACE: &str = "uml-userspace";
+
 /// What a node is cut off from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// Everything: its link is down.
+    /// Everything: its link leads nowhere.
     All,
     /// The API server (both ways: kubelet, and what the API server asks of the node and its pods).
     Api,
@@ -117,14 +121,14 @@ impl Lab {
         self.block_on(crate::ready::node(self, node, boot.trim(), patience))
     }
 
-    /// Stops all processes of the node's kernel, as a machine that hangs.
+    /// Stops the node's kernel, as a machine that hangs.
     pub(crate) fn freeze(&self, node: &str) -> Result<()> {
-        self.running(node)?.signal_tree(Signal::STOP)
+        self.running(node)?.signal_tree(Signal::STOP, USERSPACE)
     }
 
     /// Lets a frozen node go on.
     pub(crate) fn thaw(&self, node: &str) -> Result<()> {
-        self.running(node)?.signal_tree(Signal::CONT)
+        self.running(node)?.signal_tree(Signal::CONT, USERSPACE)
     }
 
     fn running(&self, node: &str) -> Result<Process> {
@@ -141,7 +145,7 @@ impl Lab {
         match peer {
             Peer::All => self
                 .net
-                .batch(&format!("link set {} down\n", net::tap(from.index))),
+                .batch(&format!("link set {} nomaster\n", net::tap(from.index))),
             Peer::Api => self.nft(&rules_from_api(from)),
             Peer::Node(name) => {
                 let other = state.node(name)?;
@@ -156,7 +160,7 @@ impl Lab {
         let state = self.state()?;
         let index = state.node(node)?.index;
         self.net
-            .batch(&format!("link set {} up\n", net::tap(index)))?;
+            .batch(&format!("link set {} master br0 up\n", net::tap(index)))?;
         let tables = self
             .net
             .inside(|| output(&mut with_args("nft", ["list", "tables"])))?;

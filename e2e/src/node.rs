@@ -105,6 +105,8 @@ impl Guest {
             "con=null",
             "con0=null,fd:1",
             "quiet",
+            // A third faster than by ptrace, where this machine allows it.
+            "seccomp=auto",
         ]);
         for (letter, disk) in ('a'..='z').zip(&self.disks) {
             command.arg(format!("ubd{letter}={disk}"));

@@ -25,6 +25,7 @@ pub(crate) struct Process {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stat {
     pid: i32,
+    name: String,
     state: char,
     parent: i32,
     group: i32,
@@ -34,10 +35,11 @@ struct Stat {
 fn parse_stat(line: &str) -> Option<Stat> {
     let pid = line.split(' ').next()?.parse().ok()?;
     // The name in parentheses may itself hold spaces and parentheses.
-    let rest = &line[line.rfind(')')? + 1..];
+    let (before, rest) = line.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     Some(Stat {
         pid,
+        name: before.split_once('(')?.1.to_owned(),
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,
@@ -85,20 +87,26 @@ impl Process {
         stat_of(self.pid).is_some_and(|stat| stat.start == self.start && stat.state != 'Z')
     }
 
-    /// This process and everything below it or in its group, as (pid, start time).
-    fn tree(&self) -> Vec<(i32, u64)> {
+    /// This process and everything below it or in its group, except what is named `without`, as (pid, start time).
+    fn tree(&self, without: &str) -> Vec<(i32, u64)> {
         if stat_of(self.pid).is_none_or(|stat| stat.start != self.start) {
             return Vec::new();
         }
-        tree_of(self.pid, &all_stats())
+        let stats = all_stats();
+        let members = tree_of(self.pid, &stats);
+        members
+            .into_iter()
+            .filter(|stat| stat.name != without)
+            .map(|stat| (stat.pid, stat.start))
+            .collect()
     }
 
-    /// Sends `signal` to the whole tree. With [`Signal::STOP`] or [`Signal::KILL`] repeats until no new member shows up.
-    pub(crate) fn signal_tree(&self, signal: Signal) -> Result<()> {
+    /// Sends `signal` to the whole tree except what is named `without`, again and again until no new member shows up.
+    pub(crate) fn signal_tree(&self, signal: Signal, without: &str) -> Result<()> {
         let mut done: Vec<(i32, u64)> = Vec::new();
         loop {
             let new: Vec<_> = self
-                .tree()
+                .tree(without)
                 .into_iter()
                 .filter(|member| !done.contains(member))
                 .collect();
@@ -114,13 +122,13 @@ impl Process {
 
     /// Kills the tree at once and returns when all of it is gone.
     pub(crate) fn kill(&self) -> Result<()> {
-        let members = self.tree();
-        self.signal_tree(Signal::KILL)?;
+        let members = self.tree("");
+        self.signal_tree(Signal::KILL, "")?;
         wait_gone(&self.role, &members)
     }
 }
 
-fn tree_of(root: i32, stats: &[Stat]) -> Vec<(i32, u64)> {
+fn tree_of(root: i32, stats: &[Stat]) -> Vec<&Stat> {
     let mut members: Vec<&Stat> = stats.iter().filter(|stat| stat.pid == root).collect();
     loop {
         let more: Vec<&Stat> = stats
@@ -132,7 +140,7 @@ fn tree_of(root: i32, stats: &[Stat]) -> Vec<(i32, u64)> {
             })
             .collect();
         if more.is_empty() {
-            return members.iter().map(|stat| (stat.pid, stat.start)).collect();
+            return members;
         }
         members.extend(more);
     }
@@ -206,6 +214,7 @@ mod tests {
             parse_stat(line),
             Some(Stat {
                 pid: 812,
+                name: "a ) b".to_owned(),
                 state: 'S',
                 parent: 1,
                 group: 810,
@@ -219,6 +228,7 @@ mod tests {
     fn a_tree_has_children_and_group_members_but_no_strangers() {
         let stat = |pid, parent, group| Stat {
             pid,
+            name: "x".to_owned(),
             state: 'S',
             parent,
             group,
@@ -231,7 +241,7 @@ mod tests {
             stat(13, 1, 10),
             stat(14, 1, 14),
         ];
-        let mut pids: Vec<i32> = tree_of(10, &stats).iter().map(|(pid, _)| *pid).collect();
+        let mut pids: Vec<i32> = tree_of(10, &stats).iter().map(|stat| stat.pid).collect();
         pids.sort_unstable();
         assert_eq!(pids, [10, 11, 12, 13]);
     }
