@@ -135,6 +135,7 @@ const MESSAGES: &[(&str, Refusal)] = &[
     ("a volume group called", Refusal::Exists),
     ("is already in volume group", Refusal::AlreadyMember),
     ("without -ff", Refusal::AlreadyMember),
+    ("already in use on", Refusal::AlreadyMember),
     ("is used by vg", Refusal::AlreadyMember),
     ("belongs to a vg", Refusal::AlreadyMember),
     ("can't get lock for", Refusal::Locked),

@@ -109,6 +109,10 @@ const RECORDED: &[(&str, Refusal)] = &[
         Refusal::Foreign,
     ),
     (
+        "  UUID hawser-aaaa-bbbb-cccc-dddd-eeee-012345 already in use on \"/dev/ubdb\".",
+        Refusal::AlreadyMember,
+    ),
+    (
         "  Cannot use /dev/ubdd: device is partitioned",
         Refusal::NotUsable,
     ),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hawser_command::{Command, CommandError, Output};
 
 use crate::error::{LvmError, Refusal, recognise};
-use crate::names::{check_device, check_lv, check_tag, check_vg};
+use crate::names::{check_device, check_lv, check_pv_uuid, check_tag, check_vg};
 use crate::{Options, Outcome, Report, parse};
 
 /// A logical volume to be made: linear, not zeroed, signatures in it left alone (what was there before was wiped on its removal;
@@ -116,9 +116,16 @@ impl Lvm {
 
     /// Makes a device a physical volume. Refuses a device that carries any signature ([`Refusal::Signature`]): without `--yes`
     /// and without input, LVM takes its own question for answered with no. An orphan physical volume is made anew.
-    pub async fn pv_create(&self, device: &Path) -> Result<(), LvmError> {
+    ///
+    /// A chosen `uuid` (see [`crate::names::check_pv_uuid`]) lets a later look tell our physical volume from another's.
+    pub async fn pv_create(&self, device: &Path, uuid: Option<&str>) -> Result<(), LvmError> {
         check_device(device)?;
-        let command = self.changing("pvcreate").arg("--").arg(device);
+        let mut command = self.changing("pvcreate");
+        if let Some(uuid) = uuid {
+            check_pv_uuid(uuid)?;
+            command = command.args(["--uuid", uuid, "--norestorefile"]);
+        }
+        let command = command.arg("--").arg(device);
         self.change(device.display().to_string(), command).await?;
         Ok(())
     }

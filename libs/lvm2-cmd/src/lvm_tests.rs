@@ -101,8 +101,18 @@ where
 async fn argv_of_changes() {
     let d = || vec![PathBuf::from("/dev/sdb"), PathBuf::from("/dev/sdc")];
     assert_eq!(
-        argv_of(async |l| l.pv_create("/dev/sdb".as_ref()).await).await,
+        argv_of(async |l| l.pv_create("/dev/sdb".as_ref(), None).await).await,
         "pvcreate -- /dev/sdb"
+    );
+    assert_eq!(
+        argv_of(async |l| l
+            .pv_create(
+                "/dev/sdb".as_ref(),
+                Some("hawser-aaaa-bbbb-cccc-dddd-eeee-012345")
+            )
+            .await)
+        .await,
+        "pvcreate --uuid hawser-aaaa-bbbb-cccc-dddd-eeee-012345 --norestorefile -- /dev/sdb"
     );
     assert_eq!(
         argv_of(async |l| l.pv_remove("/dev/sdb".as_ref()).await).await,

@@ -90,6 +90,20 @@ pub fn check_tag(tag: &str) -> Result<(), NameError> {
     named("tag", tag, problem)
 }
 
+/// Checks the UUID of a physical volume: 32 of `a-z A-Z 0-9` in groups of 6-4-4-4-4-4-6.
+pub fn check_pv_uuid(uuid: &str) -> Result<(), NameError> {
+    let groups: Vec<usize> = uuid.split('-').map(str::len).collect();
+    let well = groups == [6, 4, 4, 4, 4, 4, 6]
+        && uuid
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    named(
+        "physical volume UUID",
+        uuid,
+        (!well).then_some("is not of the form 6-4-4-4-4-4-6 letters and digits"),
+    )
+}
+
 /// Checks the name of a device-mapper device.
 pub fn check_dm(name: &str) -> Result<(), NameError> {
     named("device-mapper", name, plain(name))
@@ -140,6 +154,7 @@ mod tests {
         check_lv(&"x".repeat(127)).unwrap();
         check_tag("hawser.io/claim=default/data-0").unwrap();
         check_dm_uuid("LVM-hawser-front-pvc-1").unwrap();
+        check_pv_uuid("OfFewU-agyb-OdEF-cSjy-fVZI-P1b3-6UeEEy").unwrap();
         check_device("/dev/disk/by-path/pci-0000:00:1f.2-ata-1".as_ref()).unwrap();
     }
 
@@ -172,6 +187,9 @@ mod tests {
             assert!(check_device(path.as_ref()).is_err(), "{path:?}");
         }
         assert!(check_dm_uuid("a|b").is_err());
+        for uuid in ["", "OfFewU", "OfFewU-agyb-OdEF-cSjy-fVZI-P1b3-6UeEE?"] {
+            assert!(check_pv_uuid(uuid).is_err(), "{uuid:?}");
+        }
     }
 
     #[test]

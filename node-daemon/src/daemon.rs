@@ -1,0 +1,216 @@
+//! Wiring: what the daemon is made of and in which order it starts. No decisions here.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hawser_api::names::leases;
+use hawser_runtime::events::Recorder;
+use hawser_runtime::health::{Health, Readiness};
+use hawser_runtime::index::Watches;
+use hawser_runtime::lease::{Candidate, LeaseConfig, LeaseError};
+use hawser_runtime::metrics::Metrics;
+use hawser_runtime::shutdown::Shutdown;
+use hawser_runtime::{client, observability};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use lvm2_cmd::dm::Dm;
+use lvm2_cmd::{Options, Udev};
+use tokio::sync::watch;
+
+use crate::args::{Args, UdevMode};
+use crate::claim::keep::Claims;
+use crate::disk::events::Events;
+use crate::disk::scan::{Places, Scanner};
+use crate::disk::upkeep::Upkeep;
+use crate::keeper::{Changed, Gate, Keeper, Objects};
+use crate::pool::prove::RealProof;
+
+/// What the parts of this daemon share. Cheap to clone.
+#[derive(Clone)]
+#[allow(dead_code, reason = "each part takes what it needs")]
+pub struct Node {
+    /// Name of the Kubernetes node.
+    pub name: String,
+    pub client: Client,
+    pub lvm: lvm2_cmd::Lvm,
+    pub dm: Dm,
+    pub recorder: Recorder,
+    /// To be poked after each change of volumes, so that the node's objects show it at once.
+    pub changed: Changed,
+    /// Whether this daemon holds the node's leases; nothing of the node is changed while it does not.
+    pub gate: Gate,
+    pub watches: Watches,
+    pub health: Health,
+    pub metrics: Metrics,
+    pub shutdown: Shutdown,
+}
+
+/// Runs the daemon until it is told to stop.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let shutdown = Shutdown::on_signals(args.common.drain_timeout)?;
+    let (health, metrics) = (Health::new(&shutdown), Metrics::new("node_daemon"));
+    observability::serve(args.common.http_listen, &health, &metrics, &shutdown).await?;
+
+    let options = Options {
+        udev: udev(args.udev, &args.proc),
+        ..Options::default()
+    };
+    let lvm = lvm2_cmd::Lvm::new(options.clone());
+    let version = lvm.version().await?;
+    tracing::info!(lvm = %version.text, driver = %version.driver, udev = ?options.udev, "tools found");
+
+    let client = client::connect(&args.common, "hawser-node-daemon").await?;
+    let (gate, receiver) = watch::channel(false);
+    let node = Node {
+        name: args.node_name.clone(),
+        recorder: Recorder::new(
+            client.clone(),
+            "hawser-node-daemon",
+            args.node_name.clone(),
+            &shutdown,
+        ),
+        client,
+        lvm,
+        dm: Dm::new(options),
+        changed: Changed::default(),
+        gate: receiver,
+        watches: Watches::new(&shutdown, &health, &metrics),
+        health,
+        metrics,
+        shutdown: shutdown.clone(),
+    };
+    start_leases(&args, &node, gate)?;
+    start_keeper(&args, &node);
+    shutdown.finished().await?;
+    Ok(())
+}
+
+/// Whether the host's udev will answer when devices are made.
+fn udev(mode: UdevMode, proc: &Path) -> Udev {
+    let host = proc.join("1/root");
+    let rules = ["usr/lib", "lib", "etc", "run"].iter().any(|folder| {
+        host.join(folder)
+            .join("udev/rules.d/95-dm-notify.rules")
+            .exists()
+    });
+    match (mode, rules) {
+        (UdevMode::Synchronise, _) | (UdevMode::Auto, true) => Udev::Synchronise,
+        (UdevMode::Bypass, _) | (UdevMode::Auto, false) => Udev::Bypass,
+    }
+}
+
+/// Takes the node's two leases and keeps taking them: a daemon that lost one (the API server was away) goes on once it has it
+/// again, instead of leaving the node's mounts without a server.
+fn start_leases(args: &Args, node: &Node, gate: watch::Sender<bool>) -> Result<(), LeaseError> {
+    let identity = args
+        .identity
+        .clone()
+        .unwrap_or_else(|| args.node_name.clone());
+    let config = |name: String| LeaseConfig::new(&args.namespace, name, &identity, &args.lease);
+    let configs = [
+        config(leases::storage_worker(&args.node_name))?,
+        config(leases::disk_worker(&args.node_name))?,
+    ];
+    let ready = node.health.readiness("leases");
+    ready.not_ready("not held yet");
+    let (client, shutdown) = (node.client.clone(), node.shutdown.clone());
+    node.shutdown.spawn("leases", async move {
+        while !shutdown.is_stopping() {
+            if let Err(error) = hold(&client, &configs, &ready, &gate, &shutdown).await {
+                ready.not_ready(error.to_string());
+            }
+            gate.send_replace(false);
+        }
+    });
+    Ok(())
+}
+
+async fn hold(
+    client: &Client,
+    configs: &[LeaseConfig; 2],
+    ready: &Readiness,
+    gate: &watch::Sender<bool>,
+    shutdown: &Shutdown,
+) -> Result<(), LeaseError> {
+    let acquire = |config: &LeaseConfig| {
+        Candidate::new(client.clone(), config.clone())
+            .acquire(shutdown, |reason| ready.not_ready(reason.to_owned()))
+    };
+    let storage = acquire(&configs[0]).await?;
+    let disk = acquire(&configs[1]).await?;
+    gate.send_replace(true);
+    ready.ready();
+    let lost = tokio::select! {
+        error = storage.lost() => error,
+        error = disk.lost() => error,
+        () = shutdown.stopping() => return Ok(()),
+    };
+    Err(lost)
+}
+
+fn start_keeper(args: &Args, node: &Node) {
+    let objects = Objects::default();
+    let of_node = watcher::Config::default().fields(&format!("spec.nodeName={}", node.name));
+    let named = watcher::Config::default().fields(&format!("metadata.name={}", node.name));
+    let client = || node.client.clone();
+    let watches = &node.watches;
+    watches.watch_into(Api::all(client()), of_node.clone(), objects.disks.clone());
+    watches.watch_into(Api::all(client()), of_node, objects.claims.clone());
+    watches.watch_into(Api::all(client()), named.clone(), objects.storage.clone());
+    watches.watch_into(Api::all(client()), named, objects.disk_nodes.clone());
+
+    let places = Places {
+        dev: args.dev.clone(),
+        sys: args.sys.clone(),
+        proc: args.proc.clone(),
+        udev_data: args.udev_data.clone(),
+    };
+    let events = Events::open(&args.sys, &args.udev_data);
+    let keeper = Keeper {
+        node: node.name.clone(),
+        client: client(),
+        objects,
+        scanner: Scanner::new(places),
+        upkeep: Upkeep::new(&node.name, Api::all(client())),
+        claims: Claims {
+            node: node.name.clone(),
+            api: Api::all(client()),
+            disks: Api::all(client()),
+            storage: Api::all(client()),
+            lvm: Arc::new(node.lvm.clone()),
+            prove: Arc::new(RealProof {
+                proc: args.proc.clone(),
+            }),
+            recorder: node.recorder.clone(),
+        },
+        changed: node.changed.clone(),
+        gate: node.gate.clone(),
+        rescan: args.rescan_interval.max(Duration::from_secs(1)),
+        doubts: Vec::new(),
+        grown: std::collections::BTreeSet::new(),
+    };
+    let (health, shutdown) = (node.health.clone(), node.shutdown.clone());
+    node.shutdown.spawn("keeper", async move {
+        if synced(&health, &shutdown).await {
+            keeper.run(events, shutdown).await;
+        }
+    });
+}
+
+/// Waits until all watches have their first list: what is not known yet must not be taken for missing.
+async fn synced(health: &Health, shutdown: &Shutdown) -> bool {
+    loop {
+        let waiting = health
+            .not_ready()
+            .iter()
+            .any(|check| check.name.starts_with("watch "));
+        if !waiting {
+            return true;
+        }
+        let pause = tokio::time::sleep(Duration::from_millis(50));
+        if shutdown.token().run_until_cancelled(pause).await.is_none() {
+            return false;
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The rounds of this daemon over disks, claims, pools and the node's objects.
+//!
+//! One task does them all, one after the other, so that nobody else changes volume groups meanwhile and each decision sees what
+//! the one before it did. A round observes everything, plans, writes what differs, and is safe to repeat.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hawser_api::{LocalDisk, LocalDiskClaim, LocalDiskNode, LocalStorageNode};
+use hawser_runtime::patch::{self, PatchError};
+use hawser_runtime::shutdown::Shutdown;
+use hawser_runtime::store::Store;
+use hawser_runtime::telemetry::chain;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Api, Client, ResourceExt};
+use lvm2_cmd::{LvmError, Report};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::claim::keep::{Claims, Picture, by_disk};
+use crate::disk::events::{self, Events};
+use crate::disk::scan::{Scan, ScanError, Scanner, Stale};
+use crate::disk::upkeep::Upkeep;
+use crate::pool::{extend, nodes, status};
+
+/// How long after the first sign of change a round begins: udev answers an event with several more.
+const SETTLE: Duration = Duration::from_millis(200);
+/// After a failed round.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Says that something about disks or volumes may have changed. Clones share one mark.
+#[derive(Debug, Clone, Default)]
+pub struct Changed(Arc<Notify>);
+
+impl Changed {
+    /// A round begins soon. Never blocks; many calls make one round.
+    pub fn poke(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Whether this daemon may change things: it holds the node's leases.
+pub type Gate = watch::Receiver<bool>;
+
+/// Watched objects of this node.
+#[derive(Debug, Clone, Default)]
+pub struct Objects {
+    pub disks: Store<LocalDisk>,
+    pub claims: Store<LocalDiskClaim>,
+    pub storage: Store<LocalStorageNode>,
+    pub disk_nodes: Store<LocalDiskNode>,
+}
+
+/// Does the rounds.
+pub struct Keeper {
+    pub node: String,
+    pub client: Client,
+    pub objects: Objects,
+    pub scanner: Scanner,
+    pub upkeep: Upkeep,
+    pub claims: Claims,
+    pub changed: Changed,
+    pub gate: Gate,
+    pub rescan: Duration,
+    /// Doubts that were logged.
+    pub doubts: Vec<String>,
+    /// Physical volumes and sizes of their devices that were tried to be grown.
+    pub grown: BTreeSet<(String, u64)>,
+}
+
+/// Why a round ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum RoundError {
+    #[error("disks can't be found")]
+    Scan(#[from] ScanError),
+    #[error("LVM can't be read")]
+    Lvm(#[from] LvmError),
+    #[error("objects can't be written")]
+    Patch(#[from] PatchError),
+}
+
+impl RoundError {
+    /// Somebody else wrote at the same time: nothing to worry about.
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Patch(error) if error.category() == hawser_runtime::error::Category::Conflict)
+    }
+}
+
+impl Keeper {
+    /// Rounds until shutdown: at each sign of change, and periodically.
+    pub async fn run(mut self, events: Events, shutdown: Shutdown) {
+        let token = shutdown.token();
+        let mut stale = Some(Stale::All);
+        let mut retry: Option<Instant> = None;
+        let mut tick = tokio::time::interval(self.rescan);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let heard = token
+                .run_until_cancelled(self.wait(&events, &mut tick, &mut stale, retry))
+                .await;
+            if heard.is_none() {
+                return;
+            }
+            if !*self.gate.borrow() {
+                continue;
+            }
+            let looked = stale
+                .take()
+                .unwrap_or_else(|| Stale::Named(BTreeSet::new()));
+            retry = match self.round(&looked).await {
+                Ok(()) => None,
+                Err(error) if error.is_conflict() => {
+                    tracing::debug!(error = %chain(&error), "written by another meanwhile, again");
+                    Some(Instant::now() + SETTLE)
+                }
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "round not finished, trying again");
+                    stale = Some(Stale::All);
+                    Some(Instant::now() + RETRY)
+                }
+            };
+        }
+    }
+
+    /// Returns when a round is due, with what has to be read again in `stale`. Cancel safe.
+    async fn wait(
+        &mut self,
+        events: &Events,
+        tick: &mut tokio::time::Interval,
+        stale: &mut Option<Stale>,
+        retry: Option<Instant>,
+    ) {
+        let mut disks = self.objects.disks.changed();
+        let mut claims = self.objects.claims.changed();
+        let mut storage = self.objects.storage.changed();
+        let mut disk_nodes = self.objects.disk_nodes.changed();
+        for receiver in [&mut disks, &mut claims, &mut storage, &mut disk_nodes] {
+            receiver.mark_unchanged();
+        }
+        let mut begin = retry;
+        loop {
+            let due = async {
+                match begin {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => return,
+                more = events.next() => events::join(stale, more),
+                _ = tick.tick() => *stale = Some(Stale::All),
+                () = self.changed.0.notified() => {}
+                Ok(()) = disks.changed() => {}
+                Ok(()) = claims.changed() => {}
+                Ok(()) = storage.changed() => {}
+                Ok(()) = disk_nodes.changed() => {}
+                Ok(()) = self.gate.changed() => *stale = Some(Stale::All),
+            }
+            let soon = Instant::now() + SETTLE;
+            // The first sign counts, so that a busy node is looked at as often as a calm one.
+            begin = Some(begin.map_or(soon, |at| at.min(soon)));
+        }
+    }
+
+    /// One round: look, write, and say what is there.
+    pub async fn round(&mut self, stale: &Stale) -> Result<(), RoundError> {
+        let scan = self.scanner.scan(stale).await?;
+        self.round_over(scan).await
+    }
+
+    /// The round over disks that were found.
+    pub async fn round_over(&mut self, scan: Scan) -> Result<(), RoundError> {
+        let report = self.grow().await?;
+        let objects: Vec<LocalDisk> = self
+            .objects
+            .disks
+            .list()
+            .iter()
+            .map(|o| (**o).clone())
+            .collect();
+        let present = crate::disk::upkeep::plan(
+            &self.node,
+            &objects,
+            &scan,
+            &std::collections::BTreeMap::new(),
+            &BTreeSet::new(),
+        )
+        .present;
+        let uses = extend::lvm_uses(&self.node, &report, &scan.disks, &by_disk(&present));
+        let kept = self.upkeep.run(objects, &scan, &uses).await?;
+        self.say_doubts(&kept.doubts);
+        let storage = match self.objects.storage.get(&self.node) {
+            Some(found) => (*found).clone(),
+            None => nodes::ensure_storage_node(&self.client, &self.node).await?,
+        };
+        let mut picture = Picture {
+            kept,
+            disks: scan.disks,
+            uses,
+            report,
+            storage,
+            changed: false,
+        };
+        let claims = self.objects.claims.list();
+        let result = self.claims.run(&claims, &mut picture).await;
+        if picture.changed {
+            // Contents and links of the disks are other ones now.
+            self.changed.poke();
+        }
+        self.show(&picture).await?;
+        Ok(result?)
+    }
+
+    /// Reads LVM; pools take in what their disks have grown by. Each size of a disk is tried once.
+    async fn grow(&mut self) -> Result<Report, LvmError> {
+        let lvm = self.claims.lvm.clone();
+        let report = lvm.report().await?;
+        let due: Vec<(String, u64, PathBuf)> = extend::growable(&report)
+            .into_iter()
+            .filter(|(uuid, bytes, _)| !self.grown.contains(&(uuid.clone(), *bytes)))
+            .collect();
+        if due.is_empty() {
+            return Ok(report);
+        }
+        for (uuid, bytes, device) in due {
+            self.grown.insert((uuid, bytes));
+            if let Err(error) = lvm.pv_resize(&device).await {
+                tracing::warn!(device = %device.display(), error = %chain(&error), "grown disk not taken in");
+            }
+        }
+        lvm.report().await
+    }
+
+    /// Writes what the node's objects say.
+    async fn show(&self, picture: &Picture) -> Result<(), PatchError> {
+        let now = Time(Timestamp::now());
+        let types = picture
+            .kept
+            .objects
+            .iter()
+            .filter_map(|object| {
+                let disk = picture.kept.present.get(&object.name_any())?;
+                let disk = picture.disks.iter().find(|d| d.name == *disk)?;
+                let type_ = object.spec.disk_attributes.as_ref()?.type_.clone();
+                Some((disk.number, type_))
+            })
+            .collect();
+        let old = picture.storage.status.clone().unwrap_or_default();
+        let wanted = status::storage(&old, &picture.report, &types, &now);
+        let api: Api<LocalStorageNode> = Api::all(self.client.clone());
+        patch::status(&api, &picture.storage, &wanted).await?;
+
+        let disk_node = match self.objects.disk_nodes.get(&self.node) {
+            Some(found) => (*found).clone(),
+            None => nodes::ensure_disk_node(&self.client, &self.node).await?,
+        };
+        let old = disk_node.status.clone().unwrap_or_default();
+        let wanted = status::disks(&old, &picture.kept.objects, &now);
+        let api: Api<LocalDiskNode> = Api::all(self.client.clone());
+        patch::status(&api, &disk_node, &wanted).await?;
+        Ok(())
+    }
+
+    fn say_doubts(&mut self, doubts: &[String]) {
+        for doubt in doubts.iter().filter(|d| !self.doubts.contains(d)) {
+            tracing::warn!(%doubt, "disk left alone");
+        }
+        self.doubts = doubts.to_vec();
+    }
+}
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;
