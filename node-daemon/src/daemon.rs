@@ -20,11 +20,17 @@ use tokio::sync::watch;
 
 use crate::args::{Args, UdevMode};
 use crate::claim::keep::Claims;
+use crate::csi::{self, SocketError};
 use crate::disk::events::Events;
 use crate::disk::scan::{Places, Scanner};
 use crate::disk::upkeep::Upkeep;
 use crate::keeper::{Changed, Gate, Keeper, Objects};
+use crate::mount;
 use crate::pool::prove::RealProof;
+use crate::replica::effects::HostEffects;
+use crate::replica::jobs::Listener;
+use crate::replica::node::Effects;
+use crate::replica::{self, Volumes};
 
 /// What the parts of this daemon share. Cheap to clone.
 #[derive(Clone)]
@@ -82,6 +88,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     start_leases(&args, &node, gate)?;
     start_keeper(&args, &node);
+    start_volumes(&args, &node)?;
     shutdown.finished().await?;
     Ok(())
 }
@@ -196,6 +203,50 @@ fn start_keeper(args: &Args, node: &Node) {
             keeper.run(events, shutdown).await;
         }
     });
+}
+
+/// Serves CSI and keeps this node's volumes. CSI does not wait for the API server or the leases: pods come back after a power cut
+/// while both are away.
+fn start_volumes(args: &Args, node: &Node) -> Result<(), SocketError> {
+    let queue = Volumes::default();
+    let effects = Arc::new(HostEffects::new(
+        node.lvm.clone(),
+        node.dm.clone(),
+        &args.sys,
+    ));
+    let effects = Effects {
+        lvs: effects.clone(),
+        fronts: effects.clone(),
+        wipe: effects,
+    };
+    let host = Arc::new(mount::host::Host::new(&args.proc));
+    let (volumes, changed) = (queue.clone(), node.changed.clone());
+    let listener: Listener = Arc::new(move |volume: &str| {
+        volumes.add(volume.to_owned());
+        changed.poke();
+    });
+    let volumes = Arc::new(replica::node::Node::new(
+        effects,
+        host.clone(),
+        host,
+        listener,
+    ));
+    let settings = csi::Settings {
+        node_name: node.name.clone(),
+        csi_socket: args.csi_socket.clone(),
+        registration_dir: args.registration_dir.clone(),
+        kubelet_dir: args.kubelet_dir.clone(),
+    };
+    csi::serve(&settings, volumes.clone(), &node.health, &node.shutdown)?;
+    let around = replica::Surroundings {
+        node_name: node.name.clone(),
+        client: node.client.clone(),
+        queue,
+        gate: node.gate.clone(),
+        recorder: node.recorder.clone(),
+    };
+    replica::run(volumes, around, &node.watches, &node.shutdown);
+    Ok(())
 }
 
 /// Waits until all watches have their first list: what is not known yet must not be taken for missing.

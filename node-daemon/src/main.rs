@@ -7,11 +7,14 @@
 
 mod args;
 mod claim;
+mod csi;
 mod daemon;
 mod disk;
 mod keeper;
 mod lvm;
+mod mount;
 mod pool;
+mod replica;
 
 use hawser_runtime::{args as common, telemetry, tls};
 

@@ -1,0 +1,397 @@
+//! Zeroing in the background: whole volumes before they are removed, and what an extension may have brought from others.
+//!
+//! A job goes in pieces of some seconds, writes down in a tag how far it is, and starts from there after a crash. Space is
+//! free only after `lvremove`, so nobody gets a byte that was not zeroed. Few run at a time: zeroing disturbs those who work.
+//!
+//! Why zeroes and not a discard: what discarded blocks read as is the device's choice. `BLKZEROOUT` is guaranteed, and as fast
+//! where the device can write zeroes by itself. Volumes to be removed are discarded after it, so that thin arrays and flash learn
+//! that the blocks are free.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hawser_runtime::telemetry::chain;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use super::effects::{EffectError, Zero};
+use super::node::Effects;
+use super::plan::named;
+use super::tags::{Change, Tags};
+
+const AT_A_TIME: usize = 2;
+const FIRST_PIECE: u64 = 64 * 1024 * 1024;
+const LARGEST_PIECE: u64 = 16 * 1024 * 1024 * 1024;
+/// How often progress is written down: an LVM metadata change each.
+const NOTE_EVERY: Duration = Duration::from_secs(20);
+/// Pause after a failure.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Zero all and remove.
+    Wipe,
+    /// Zero what may hold data of others.
+    Clean,
+}
+
+/// A job, as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Job {
+    /// Waiting for its turn, or at work.
+    Running {
+        /// What.
+        kind: Kind,
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// Failed, and to be tried again.
+    Failed {
+        /// What.
+        kind: Kind,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Job {
+    /// In words, in steps coarse enough that telling them costs few writes.
+    pub fn sentence(&self, volume: &str) -> String {
+        match self {
+            Self::Running { kind, done, total } => {
+                let tenths = done.saturating_mul(10).checked_div(*total).unwrap_or(0);
+                format!(
+                    "{} is being {}: {}0 % of {total} bytes",
+                    volume,
+                    kind.doing(),
+                    tenths
+                )
+            }
+            Self::Failed { kind, reason } => {
+                format!(
+                    "{volume} could not be {} and is tried again: {reason}",
+                    kind.doing()
+                )
+            }
+        }
+    }
+}
+
+impl Kind {
+    fn doing(self) -> &'static str {
+        match self {
+            Self::Wipe => "wiped",
+            Self::Clean => "zeroed",
+        }
+    }
+}
+
+/// Which logical volume a job is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// Group.
+    pub vg: String,
+    /// Name.
+    pub lv: String,
+    /// LVM's own identity: a volume made anew under the same name is another.
+    pub uuid: String,
+}
+
+/// Called with a volume's name whenever its job has news.
+pub type Listener = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// The jobs of this node. Clones share one state.
+#[derive(Clone)]
+pub struct Jobs {
+    effects: Effects,
+    by_volume: Arc<Mutex<BTreeMap<String, Job>>>,
+    turns: Arc<Semaphore>,
+    ended: Arc<Notify>,
+    listener: Listener,
+}
+
+impl Jobs {
+    /// No jobs yet.
+    pub fn new(effects: Effects, listener: Listener) -> Self {
+        Self {
+            effects,
+            by_volume: Arc::default(),
+            turns: Arc::new(Semaphore::new(AT_A_TIME)),
+            ended: Arc::default(),
+            listener,
+        }
+    }
+
+    /// All jobs by volume.
+    pub fn snapshot(&self) -> BTreeMap<String, Job> {
+        self.by_volume.lock().clone()
+    }
+
+    /// The job of a volume.
+    pub fn of(&self, volume: &str) -> Option<Job> {
+        self.by_volume.lock().get(volume).cloned()
+    }
+
+    /// Waits until a volume has no job, or its job failed: then why.
+    pub async fn finished(&self, volume: &str) -> Result<(), String> {
+        loop {
+            let mut ended = std::pin::pin!(self.ended.notified());
+            // Listen before looking.
+            ended.as_mut().enable();
+            match self.of(volume) {
+                None => return Ok(()),
+                Some(job @ Job::Failed { .. }) => return Err(job.sentence(volume)),
+                Some(Job::Running { .. }) => ended.await,
+            }
+        }
+    }
+
+    /// Starts a job. One is there for this volume already: nothing happens.
+    pub fn start(&self, kind: Kind, subject: Subject) {
+        {
+            let mut jobs = self.by_volume.lock();
+            if jobs.contains_key(&subject.lv) {
+                return;
+            }
+            jobs.insert(
+                subject.lv.clone(),
+                Job::Running {
+                    kind,
+                    done: 0,
+                    total: 0,
+                },
+            );
+        }
+        let this = self.clone();
+        tokio::spawn(async move { this.run(kind, subject).await });
+    }
+
+    async fn run(self, kind: Kind, subject: Subject) {
+        let result = {
+            let _turn = self.turns.acquire().await;
+            match kind {
+                Kind::Wipe => self.wipe(&subject).await,
+                Kind::Clean => self.clean(&subject).await,
+            }
+        };
+        if let Err(error) = result {
+            let reason = chain(&error).to_string();
+            tracing::warn!(
+                volume = subject.lv,
+                pool = subject.vg,
+                ?kind,
+                error = reason,
+                "zeroing failed, trying again later"
+            );
+            self.by_volume
+                .lock()
+                .insert(subject.lv.clone(), Job::Failed { kind, reason });
+            self.ended.notify_waiters();
+            (self.listener)(&subject.lv);
+            tokio::time::sleep(RETRY).await;
+        }
+        self.by_volume.lock().remove(&subject.lv);
+        self.ended.notify_waiters();
+        (self.listener)(&subject.lv);
+    }
+
+    /// The subject as it is now, if it is still what the job was started for.
+    async fn look(&self, subject: &Subject) -> Result<Option<Look>, EffectError> {
+        let report = self.effects.lvs.report().await?;
+        let found = named(&report, &subject.lv)
+            .find(|volume| volume.vg.name == subject.vg && volume.lv.uuid == subject.uuid)
+            .map(|volume| Look {
+                path: volume.lv.path.clone(),
+                bytes: volume.lv.size_bytes,
+                open: volume.lv.open,
+                present: volume.lv.tags.clone(),
+                tags: volume.tags,
+            });
+        Ok(found)
+    }
+
+    async fn wipe(&self, subject: &Subject) -> Result<(), EffectError> {
+        let Some(look) = self
+            .look(subject)
+            .await?
+            .filter(|look| look.tags.wiping && !look.open)
+        else {
+            return Ok(());
+        };
+        tracing::info!(
+            volume = subject.lv,
+            pool = subject.vg,
+            bytes = look.bytes,
+            from = look.tags.wiped,
+            "wiping"
+        );
+        let begin = look.tags.wiped.min(look.bytes);
+        let all = Zero {
+            device: look.path.clone(),
+            offset: begin,
+            length: look.bytes - begin,
+            exclusive: true,
+        };
+        self.zero(Kind::Wipe, subject, &all, look.bytes).await?;
+        let whole = Zero {
+            offset: 0,
+            length: look.bytes,
+            ..all
+        };
+        if let Err(error) = self.effects.wipe.discard(&whole).await {
+            tracing::debug!(volume = subject.lv, error = %chain(&error), "discard refused; the blocks are zeroed anyway");
+        }
+        self.effects.lvs.remove(&subject.vg, &subject.lv).await?;
+        tracing::info!(
+            volume = subject.lv,
+            pool = subject.vg,
+            bytes = look.bytes,
+            "wiped and removed"
+        );
+        Ok(())
+    }
+
+    async fn clean(&self, subject: &Subject) -> Result<(), EffectError> {
+        let Some(look) = self.look(subject).await? else {
+            return Ok(());
+        };
+        let Some(begin) = look.tags.unzeroed.map(|begin| begin.min(look.bytes)) else {
+            return Ok(());
+        };
+        // Its own front device may hold it, but shows nothing of this range.
+        let range = Zero {
+            device: look.path.clone(),
+            offset: begin,
+            length: look.bytes - begin,
+            exclusive: false,
+        };
+        self.zero(Kind::Clean, subject, &range, look.bytes).await?;
+        self.note(subject, |tags| Tags {
+            unzeroed: None,
+            raw: true,
+            ..tags
+        })
+        .await
+    }
+
+    /// Zeroes a range in pieces and writes down how far it is.
+    async fn zero(
+        &self,
+        kind: Kind,
+        subject: &Subject,
+        range: &Zero,
+        total: u64,
+    ) -> Result<(), EffectError> {
+        let (mut offset, end) = (range.offset, range.offset.saturating_add(range.length));
+        let mut size = FIRST_PIECE;
+        let mut noted = Instant::now();
+        while offset < end {
+            self.by_volume.lock().insert(
+                subject.lv.clone(),
+                Job::Running {
+                    kind,
+                    done: offset,
+                    total,
+                },
+            );
+            let began = Instant::now();
+            let piece = Zero {
+                offset,
+                length: size.min(end - offset),
+                ..range.clone()
+            };
+            self.effects.wipe.zero(&piece).await?;
+            offset += piece.length;
+            size = next_size(size, began.elapsed());
+            if noted.elapsed() >= NOTE_EVERY && offset < end {
+                noted = Instant::now();
+                self.note(subject, |tags| match kind {
+                    Kind::Wipe => Tags {
+                        wiped: offset,
+                        ..tags
+                    },
+                    Kind::Clean => Tags {
+                        unzeroed: Some(offset),
+                        ..tags
+                    },
+                })
+                .await?;
+                (self.listener)(&subject.lv);
+            }
+        }
+        Ok(())
+    }
+
+    async fn note(
+        &self,
+        subject: &Subject,
+        change: impl Fn(Tags) -> Tags,
+    ) -> Result<(), EffectError> {
+        let Some(look) = self.look(subject).await? else {
+            return Ok(());
+        };
+        let change = Change::between(&look.present, &change(look.tags));
+        self.effects
+            .lvs
+            .retag(&subject.vg, &subject.lv, &change.add, &change.delete)
+            .await
+    }
+}
+
+struct Look {
+    path: std::path::PathBuf,
+    bytes: u64,
+    open: bool,
+    present: Vec<String>,
+    tags: Tags,
+}
+
+/// Pieces of about a second to ten.
+fn next_size(size: u64, took: Duration) -> u64 {
+    if took < Duration::from_secs(1) {
+        (size * 2).min(LARGEST_PIECE)
+    } else if took > Duration::from_secs(10) {
+        (size / 2).max(FIRST_PIECE / 4)
+    } else {
+        size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_told_in_tenths() {
+        let at = |done| {
+            Job::Running {
+                kind: Kind::Wipe,
+                done,
+                total: 1000,
+            }
+            .sentence("pvc-1")
+        };
+        assert_eq!(at(0), "pvc-1 is being wiped: 00 % of 1000 bytes");
+        assert_eq!(at(699), "pvc-1 is being wiped: 60 % of 1000 bytes");
+        assert_eq!(at(601), at(699));
+    }
+
+    #[test]
+    fn pieces_follow_the_speed_of_the_disk() {
+        assert_eq!(
+            next_size(FIRST_PIECE, Duration::from_millis(5)),
+            2 * FIRST_PIECE
+        );
+        assert_eq!(next_size(FIRST_PIECE, Duration::from_secs(5)), FIRST_PIECE);
+        assert_eq!(
+            next_size(FIRST_PIECE, Duration::from_secs(20)),
+            FIRST_PIECE / 2
+        );
+        assert_eq!(next_size(LARGEST_PIECE, Duration::ZERO), LARGEST_PIECE);
+    }
+}

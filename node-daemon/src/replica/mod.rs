@@ -1,0 +1,265 @@
+//! The `LocalVolumeReplica`s of this node: logical volumes and their front devices.
+//!
+//! Owns: making, growing, exposing, wiping and removing logical volumes in pools; the objects' status and finalizer.
+//! Does not own: pools (`pool`), placement (the provisioner), mounts and file systems (`csi`).
+//!
+//! observe -> plan -> apply, until there is nothing to do: [`node::Node::settle`]. What the API server knows is needed only to
+//! make and to destroy; what exists is kept usable from LVM's tags alone.
+
+pub mod effects;
+#[cfg(test)]
+pub mod fake;
+pub mod jobs;
+pub mod locks;
+pub mod node;
+pub mod plan;
+mod status;
+pub mod tags;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hawser_api::{LocalVolumeReplica, ReplicaState, names};
+use hawser_runtime::events::{Recorder, Severity};
+use hawser_runtime::index::Watches;
+use hawser_runtime::patch::{self, PatchError};
+use hawser_runtime::reconcile::{Action, Queue};
+use hawser_runtime::shutdown::Shutdown;
+use hawser_runtime::store::Store;
+use hawser_runtime::telemetry::chain;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+
+use tokio::sync::watch;
+
+use node::{Node, NodeError};
+use plan::{Actual, Desired, Plan, Stage};
+
+/// Volumes that settle at a time. LVM changes one group one at a time anyway; the rest of the work is waiting.
+const WORKERS: usize = 6;
+/// How often a volume is looked at though nothing was heard: disks fail without saying so.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How soon a volume that is used by a CSI call or waits for something is looked at again.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Names of volumes whose replicas are to be settled. The node's listener adds to it.
+pub type Volumes = Queue<String>;
+
+/// Why a replica could not be brought to rest.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// The node.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The API server.
+    #[error(transparent)]
+    Patch(#[from] PatchError),
+    /// A step failed; the object's condition says so too.
+    #[error("volume {volume}: {reason}")]
+    Step {
+        /// The volume.
+        volume: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What the loop needs.
+pub struct Replicas {
+    node: Arc<Node>,
+    api: Api<LocalVolumeReplica>,
+    store: Store<LocalVolumeReplica>,
+    recorder: Recorder,
+    gate: watch::Receiver<bool>,
+}
+
+/// What the loop gets from the daemon.
+pub struct Surroundings {
+    /// Name of the Kubernetes node.
+    pub node_name: String,
+    /// The API server.
+    pub client: Client,
+    /// Volumes to be looked at; the node's listener adds to it.
+    pub queue: Volumes,
+    /// Whether this daemon holds the node's leases. While it does not, another may make and destroy volumes; this one only keeps
+    /// usable what is there.
+    pub gate: watch::Receiver<bool>,
+    /// For events.
+    pub recorder: Recorder,
+}
+
+/// Watches the replicas of this node and keeps them in order until shutdown. Returns at once.
+pub fn run(node: Arc<Node>, around: Surroundings, watches: &Watches, shutdown: &Shutdown) {
+    let Surroundings {
+        node_name,
+        client,
+        queue,
+        gate,
+        recorder,
+    } = around;
+    let store = Store::<LocalVolumeReplica>::new();
+    let added = queue.clone();
+    store.on_change(move |change| {
+        for object in [change.old, change.new].into_iter().flatten() {
+            added.add(object.spec.volume_name.clone());
+        }
+    });
+    let config = watcher::Config::default().fields(&format!("spec.nodeName={node_name}"));
+    watches.watch_into(Api::all(client.clone()), config, store.clone());
+    let replicas = Arc::new(Replicas {
+        node,
+        api: Api::all(client),
+        store,
+        recorder,
+        gate,
+    });
+    shutdown.spawn(
+        "volumes known by tags",
+        bring_up(replicas.clone(), shutdown.clone()),
+    );
+    queue.run("replicas", WORKERS, shutdown, move |volume| {
+        let replicas = replicas.clone();
+        async move { replicas.reconcile(&volume).await }
+    });
+}
+
+/// Makes volumes usable as soon as LVM has them, whether or not the API server answers, and again whenever some appear.
+async fn bring_up(replicas: Arc<Replicas>, shutdown: Shutdown) {
+    loop {
+        let known = replicas
+            .store
+            .list()
+            .iter()
+            .map(|replica| replica.spec.volume_name.clone())
+            .collect();
+        let destroy = *replicas.gate.borrow();
+        match replicas.node.settle_orphans(&known, destroy).await {
+            Ok(0) => {}
+            Ok(steps) => tracing::info!(steps, "brought up volumes known by their tags"),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "cannot look at the volumes of this node");
+            }
+        }
+        tokio::select! {
+            () = shutdown.stopping() => return,
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+impl Replicas {
+    async fn reconcile(&self, volume: &str) -> Result<Action, ReplicaError> {
+        if !*self.gate.borrow() {
+            return Ok(Action::RequeueAfter(SOON));
+        }
+        let all = self.store.list();
+        let names: BTreeSet<String> = all.iter().map(|replica| replica.name_any()).collect();
+        let mut again = None;
+        for object in all
+            .iter()
+            .filter(|replica| replica.spec.volume_name == volume)
+        {
+            let Some(_guard) = self.node.locks.try_lock(volume) else {
+                return Ok(Action::RequeueAfter(SOON));
+            };
+            let pause = self.settle(object, &names).await?;
+            again = again.min(Some(pause)).or(Some(pause));
+        }
+        Ok(again.map_or(Action::Done, Action::RequeueAfter))
+    }
+
+    async fn settle(
+        &self,
+        object: &LocalVolumeReplica,
+        names: &BTreeSet<String>,
+    ) -> Result<Duration, ReplicaError> {
+        let Some(desired) = status::desired(object) else {
+            tracing::warn!(
+                replica = object.name_any(),
+                "the replica names no volume: left alone"
+            );
+            return Ok(LOOK_AGAIN);
+        };
+        let (plan, actual, failure) = self.node.settle(&desired, names).await?;
+        self.report(object, &desired, &plan, &actual, failure.as_deref())
+            .await?;
+        if plan.stage == Stage::Gone && failure.is_none() {
+            self.release(object).await?;
+        }
+        match failure {
+            Some(reason) => Err(ReplicaError::Step {
+                volume: desired.volume,
+                reason,
+            }),
+            None if plan.obstacle.is_some() => Ok(SOON.max(LOOK_AGAIN / 12)),
+            None => Ok(LOOK_AGAIN),
+        }
+    }
+
+    /// Writes the status if it differs, and an event if the state does.
+    async fn report(
+        &self,
+        object: &LocalVolumeReplica,
+        desired: &Desired,
+        plan: &Plan,
+        actual: &Actual,
+        failure: Option<&str>,
+    ) -> Result<(), ReplicaError> {
+        let now = Time(Timestamp::now());
+        let wanted = status::status(object, desired, plan, actual, failure, &now);
+        let before = object.status.clone().unwrap_or_default();
+        if wanted == before {
+            return Ok(());
+        }
+        patch::status(&self.api, object, &wanted).await?;
+        if wanted.state != before.state {
+            let message = wanted
+                .conditions
+                .iter()
+                .find(|condition| !condition.message.is_empty())
+                .map_or_else(String::new, |condition| condition.message.clone());
+            tracing::info!(volume = desired.volume, replica = desired.replica, state = %wanted.state, message, "replica changed");
+            let severity = if wanted.state == ReplicaState::NotReady {
+                Severity::Warning
+            } else {
+                Severity::Normal
+            };
+            let sentence = if message.is_empty() {
+                format!("volume {} is {}", desired.volume, wanted.state)
+            } else {
+                message
+            };
+            self.recorder
+                .record(object, severity, wanted.state.as_str(), sentence);
+        }
+        Ok(())
+    }
+
+    /// Lets the object go: nothing of it is left on this node.
+    async fn release(&self, object: &LocalVolumeReplica) -> Result<(), ReplicaError> {
+        if !object
+            .finalizers()
+            .iter()
+            .any(|finalizer| finalizer == names::finalizers::REPLICA)
+        {
+            return Ok(());
+        }
+        patch::update(
+            &self.api,
+            &object.name_any(),
+            None,
+            |replica: &mut LocalVolumeReplica| {
+                if replica.metadata.uid == object.metadata.uid && replica.spec.delete {
+                    patch::remove_finalizer(replica, names::finalizers::REPLICA);
+                }
+            },
+        )
+        .await?;
+        Ok(())
+    }
+}
