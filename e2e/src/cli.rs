@@ -4,7 +4,6 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
@@ -166,7 +165,7 @@ fn on_running(lab: &Lab, command: Running, progress: &Progress) -> Result<ExitCo
             } else {
                 lab.boot(&node)?;
             }
-            lab.wait_ready(&node, Duration::from_secs(180))?;
+            lab.wait_ready(&node, up::PATIENCE)?;
             progress.say(format!("node {node} is Ready"));
         }
         Running::Freeze { node } => lab.freeze(&node)?,

@@ -17,6 +17,9 @@ use crate::process::Process;
 use crate::shelf::{self, Disk, Kind};
 use crate::state::{self, Node};
 
+/// How long a node may take until its agent answers: 2 s on a quiet machine.
+const BOOT: Duration = Duration::from_secs(300);
+
 /// Processes in which User Mode Linux runs the programs of its guest. They wait for its kernel at their next system call anyway, and a signal of ours to
 /// one of them would look to the kernel like a crash of the guest's program.
 const USERSPACE: &str = "uml-userspace";
@@ -46,7 +49,7 @@ impl Lab {
     /// Switches a node on; returns when its agent answers. Its kubelet takes some seconds more ([`Lab::wait_ready`]).
     ///
     /// # Errors
-    /// If it runs already, or does not come up within a minute.
+    /// If it runs already, or does not come up within five minutes.
     pub(crate) fn boot(&self, node: &str) -> Result<()> {
         self.start_node(node)?;
         self.wait_agent(node)
@@ -87,7 +90,7 @@ impl Lab {
 
     /// Waits until the agent of a node answers.
     pub(crate) fn wait_agent(&self, node: &str) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + BOOT;
         loop {
             let answer = self
                 .sh(node, "true")
@@ -105,7 +108,8 @@ impl Lab {
             );
             if Instant::now() > deadline {
                 return Err(error.context(format!(
-                    "node {node} did not come up within 60 s: see {}",
+                    "node {node} did not come up within {} s: see {}",
+                    BOOT.as_secs(),
                     console.display()
                 )));
             }

@@ -17,7 +17,7 @@ use crate::{ready, state};
 /// Where Hawser's workloads run.
 pub(crate) const NAMESPACE: &str = "hwameistor";
 /// How long they may take to be ready.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Applies `manifests/` of `workspace` with these images, and returns when every workload is ready. Nodes that lack an image get it first.
 /// Doing it again with the same changes nothing.

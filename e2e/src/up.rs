@@ -52,6 +52,9 @@ impl Default for Options {
     }
 }
 
+/// How long the API server, and each node, may take. Ten times what they need on a quiet machine: a busy one is no reason to give up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Folders of things that were built.
 struct Built {
     root: PathBuf,
@@ -322,7 +325,7 @@ fn start(lab: &Lab, progress: &Progress) -> Result<()> {
     progress.say("booting the nodes");
     let nodes = lab.nodes()?;
     nodes.iter().try_for_each(|node| lab.start_node(node))?;
-    lab.block_on(ready::api(lab, Duration::from_secs(120)))
+    lab.block_on(ready::api(lab, PATIENCE))
         .with_context(|| died(lab))?;
     progress.say("API server answers; starting controller manager, scheduler and DNS");
     AFTER_API.iter().try_for_each(|name| service(name))?;
@@ -331,7 +334,7 @@ fn start(lab: &Lab, progress: &Progress) -> Result<()> {
     }
     progress.say("nodes are booted; waiting for their kubelets");
     for node in &nodes {
-        lab.wait_ready(node, Duration::from_secs(180))?;
+        lab.wait_ready(node, PATIENCE)?;
     }
     AFTER_NODES.iter().try_for_each(|name| service(name))?;
     let state = lab.state()?;
