@@ -205,7 +205,34 @@ pub mod devices {
     /// Follows the volume's name: `<volume>-front`.
     pub const FRONT_SUFFIX: &str = "-front";
     /// Begins the UUID of a front device, so that LVM takes it for a logical volume and does not look inside.
-    pub const FRONT_UUID_PREFIX: &str = "LVM-hawser-front-";
+    ///
+    /// What follows `LVM-` holds no further hyphen ([`front_uuid`]): libblkid takes `LVM-<id>-<suffix>` for a device private to LVM and reports it as
+    /// empty whatever it holds (`sysfs_devno_is_dm_private` of util-linux). A volume with data would then look blank, and would be formatted again.
+    pub const FRONT_UUID_PREFIX: &str = "LVM-hawser_front_";
+
+    /// The UUID of a volume's front device. Volumes are named as Kubernetes objects are, without underscores: two volumes never share a UUID.
+    #[must_use]
+    pub fn front_uuid(volume: &str) -> String {
+        format!("{FRONT_UUID_PREFIX}{}", volume.replace('-', "_"))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_front_is_lvms_but_not_private_to_it() {
+            let uuid = front_uuid("pvc-208c2c5c-c177-43a1-b8e5-ace270a04544");
+            let id = uuid.strip_prefix("LVM-").unwrap();
+            assert!(
+                !id.contains('-'),
+                "libblkid would report the device as empty: {uuid}"
+            );
+            assert!(uuid.starts_with(FRONT_UUID_PREFIX));
+            // The kernel's limit is 128 characters with the final zero.
+            assert!(front_uuid(&"v".repeat(100)).len() < 128);
+        }
+    }
 }
 
 /// The scheduler and the webhook.

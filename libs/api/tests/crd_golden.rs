@@ -1,6 +1,9 @@
 //! The generated definitions, fact by fact, against what existing clusters and manifests rely on.
 
-#![allow(clippy::panic, reason = "a test; the lint's exception for tests does not reach its helper functions")]
+#![allow(
+    clippy::panic,
+    reason = "a test; the lint's exception for tests does not reach its helper functions"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 

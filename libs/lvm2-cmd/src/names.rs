@@ -94,9 +94,7 @@ pub fn check_tag(tag: &str) -> Result<(), NameError> {
 pub fn check_pv_uuid(uuid: &str) -> Result<(), NameError> {
     let groups: Vec<usize> = uuid.split('-').map(str::len).collect();
     let well = groups == [6, 4, 4, 4, 4, 4, 6]
-        && uuid
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        && uuid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     named(
         "physical volume UUID",
         uuid,
@@ -153,7 +151,7 @@ mod tests {
         check_lv("pvc-0f3ad3c2-7c2b-4b5e-8a55-1d0d6a1d7a11").unwrap();
         check_lv(&"x".repeat(127)).unwrap();
         check_tag("hawser.io/claim=default/data-0").unwrap();
-        check_dm_uuid("LVM-hawser-front-pvc-1").unwrap();
+        check_dm_uuid("LVM-hawser_front_pvc_1").unwrap();
         check_pv_uuid("OfFewU-agyb-OdEF-cSjy-fVZI-P1b3-6UeEEy").unwrap();
         check_device("/dev/disk/by-path/pci-0000:00:1f.2-ata-1".as_ref()).unwrap();
     }

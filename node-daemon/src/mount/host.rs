@@ -178,8 +178,15 @@ impl Filesystems for Host {
             }
         })?;
         if content == Content::Blank {
-            // blkid ends in the same way when it can't read the device, and what can't be read must never be formatted.
-            blocking("read", device.to_owned(), read_head).await?;
+            // blkid ends in the same way when it can't read the device, or when it takes the device for a private part of another; what can't be read,
+            // or holds what blkid should have seen, must never be formatted.
+            let head = blocking("read", device.to_owned(), read_head).await?;
+            if let Some(found) = known_magic(&head) {
+                return Err(MountError::Probe {
+                    device: device.to_owned(),
+                    problem: format!("blkid reports it as empty, but it begins as {found} does"),
+                });
+            }
         }
         Ok(content)
     }
@@ -262,7 +269,22 @@ fn read_block(device: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn read_head(device: &Path) -> io::Result<()> {
+/// What the beginning of a device shows, of the few things that volumes of ours hold: a second look beside blkid's.
+fn known_magic(head: &[u8]) -> Option<&'static str> {
+    const MAGICS: [(usize, &[u8], &str); 4] = [
+        (0x438, &[0x53, 0xef], "ext4"),
+        (0, b"XFSB", "xfs"),
+        (0x1_0040, b"_BHRfS_M", "btrfs"),
+        (0, b"LUKS\xba\xbe", "LUKS"),
+    ];
+    MAGICS
+        .iter()
+        .find(|(at, magic, _)| head.get(*at..at + magic.len()) == Some(*magic))
+        .map(|(_, _, name)| *name)
+}
+
+/// The first [`HEAD`] bytes, or all of a smaller device.
+fn read_head(device: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(device)?;
     let mut head = vec![0; HEAD];
     let mut at = 0;
@@ -278,13 +300,29 @@ fn read_head(device: &Path) -> io::Result<()> {
             "the device has no size",
         ))
     } else {
-        Ok(())
+        head.truncate(at);
+        Ok(head)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_volumes_hold_is_seen_without_blkid() {
+        let with = |at: usize, magic: &[u8]| {
+            let mut head = vec![0; HEAD];
+            head[at..at + magic.len()].copy_from_slice(magic);
+            known_magic(&head)
+        };
+        assert_eq!(with(0x438, &[0x53, 0xef]), Some("ext4"));
+        assert_eq!(with(0, b"XFSB"), Some("xfs"));
+        assert_eq!(with(0x1_0040, b"_BHRfS_M"), Some("btrfs"));
+        assert_eq!(with(0, b"LUKS\xba\xbe"), Some("LUKS"));
+        assert_eq!(known_magic(&vec![0; HEAD]), None);
+        assert_eq!(known_magic(&[]), None);
+    }
 
     #[tokio::test]
     async fn own_mount_table_is_read_and_usage_has_sense() {

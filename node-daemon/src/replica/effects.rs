@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hawser_api::names::devices::{FRONT_SUFFIX, FRONT_UUID_PREFIX};
+use hawser_api::names::devices::{FRONT_SUFFIX, FRONT_UUID_PREFIX, front_uuid};
 use hawser_command::{Command, CommandError};
 use lvm2_cmd::dm::{Dm, Table};
 use lvm2_cmd::{CreateLv, Lvm, LvmError, Outcome, Report};
@@ -256,7 +256,7 @@ impl Fronts for HostEffects {
 
     async fn create(&self, volume: &str, lower: &Path, bytes: u64) -> Result<(), EffectError> {
         let table = Table::linear(bytes, number_of(lower)?, 0)?;
-        let uuid = format!("{FRONT_UUID_PREFIX}{volume}");
+        let uuid = front_uuid(volume);
         Ok(self.dm.create(&front_name(volume), &uuid, &table).await?)
     }
 

@@ -4,7 +4,7 @@ use super::*;
 
 const INFO: &str = "\
 LocalStorage_PoolSSD-pvc--1|LVM-sgXMleRgXm1cb2V1EcQJF7lcfBgGYW4moD2MTrvkJhc4swW9fts1lbxuNYnSRiO7|254|0|1|2|0|Active|Live|Writeable
-pvc-1-front|LVM-hawser-front-pvc-1|254|2|1|1|0|Suspended|Both|Writeable
+pvc-1-front|LVM-hawser_front_pvc_1|254|2|1|1|0|Suspended|Both|Writeable
 empty||254|3|0|0|0|Active|None|Read-only
 ";
 
@@ -16,7 +16,7 @@ fn info_in_columns() {
         devices[1],
         Device {
             name: "pvc-1-front".to_owned(),
-            uuid: "LVM-hawser-front-pvc-1".to_owned(),
+            uuid: "LVM-hawser_front_pvc_1".to_owned(),
             major: 254,
             minor: 2,
             open: 1,
