@@ -73,13 +73,13 @@ pub(crate) fn ensure(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
         let total = packages(&go, &module)?;
         let mut build = go_build(&go, &module, &flags, dir);
         build.args(tools());
-        watched(&build, cache, "kubernetes", total, progress)?;
+        watched(&build, cache, "kubernetes", dir, total, progress)?;
         std::fs::rename(dir.join("server"), dir.join("etcd"))
             .context("etcd's package gives a program named server")?;
 
         let module = unpack(&sources.path().join("dns"), &DNS_MODULE)?;
         let mut build = go_build(&go, &module, "-s -w", &dir.join("coredns"));
-        watched(build.arg("."), cache, "coredns", None, progress)
+        watched(build.arg("."), cache, "coredns", dir, None, progress)
     })
 }
 
@@ -126,6 +126,7 @@ fn watched(
     build: &Command,
     cache: &Cache,
     what: &str,
+    out: &Path,
     total: Option<usize>,
     progress: &Progress,
 ) -> Result<()> {
@@ -134,7 +135,10 @@ fn watched(
     run_logged(build, &log.clone(), Duration::from_secs(15), || {
         let done = std::fs::read_to_string(&log).map_or(0, |text| text.lines().count());
         let of = total.map_or_else(String::new, |total| format!(" of at most {total}"));
-        progress.say(format!("{label}: {done}{of} packages compiled"));
+        let linked = std::fs::read_dir(out).map_or(0, Iterator::count);
+        progress.say(format!(
+            "{label}: {done}{of} packages compiled (what is in Go's cache is not), {linked} programs linked"
+        ));
     })
     .with_context(|| format!("building {what}"))
 }
