@@ -67,7 +67,20 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// The same command, but it is killed when the thread that starts it ends: a killed lab leaves no build behind.
 pub(crate) fn leashed(command: &Command) -> Command {
-    let mut leashed = with_args("setpriv", ["--pdeathsig", "KILL", "--"]);
+    behind(&["setpriv", "--pdeathsig", "KILL", "--"], command)
+}
+
+/// As [`leashed`], with all that the command starts: it is the first process of a process namespace, which ends with it.
+fn leashed_whole(command: &Command) -> Command {
+    leashed(&behind(
+        &["unshare", "--pid", "--fork", "--kill-child", "--"],
+        command,
+    ))
+}
+
+/// `command` as the last arguments of another one.
+fn behind(first: &[&str], command: &Command) -> Command {
+    let mut leashed = with_args(first[0], &first[1..]);
     leashed.arg(command.get_program()).args(command.get_args());
     if let Some(dir) = command.get_current_dir() {
         leashed.current_dir(dir);
@@ -94,7 +107,7 @@ pub(crate) fn run_logged(
 ) -> Result<()> {
     let line = shown(command);
     let file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
-    let mut child = leashed(command)
+    let mut child = leashed_whole(command)
         .stdout(file.try_clone()?)
         .stderr(file)
         .spawn()
@@ -151,6 +164,19 @@ mod tests {
         assert!(error.contains("sh -c"), "{error}");
         assert!(error.contains("exit status: 3"), "{error}");
         assert!(error.ends_with("some\nreason"), "{error}");
+    }
+
+    #[test]
+    fn a_command_behind_another_keeps_its_arguments_folder_and_environment() {
+        let mut inner = with_args("go", ["build", "."]);
+        inner.current_dir("/tmp").env("CGO_ENABLED", "0");
+        let whole = leashed_whole(&inner);
+        assert_eq!(
+            shown(&whole),
+            "setpriv --pdeathsig KILL -- unshare --pid --fork --kill-child -- go build ."
+        );
+        assert_eq!(whole.get_current_dir(), Some(Path::new("/tmp")));
+        assert_eq!(whole.get_envs().count(), 1);
     }
 
     #[test]
