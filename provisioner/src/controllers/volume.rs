@@ -1,0 +1,294 @@
+//! Volumes: carries out what `decide::volume` plans.
+
+use std::{sync::Arc, time::Duration};
+
+use hawser_api::{
+    LocalVolume, LocalVolumeReplica, LocalVolumeReplicaSpec, VolumeState,
+    names::{annotations, finalizers},
+};
+use hawser_runtime::{
+    events::Severity,
+    patch::{add_finalizer, remove_finalizer},
+    reconcile::Action,
+};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use kube::{ResourceExt, api::ObjectMeta};
+
+use crate::{
+    attachments,
+    decide::{
+        name, size,
+        volume::{self, Observed, Step, Summary},
+    },
+    objects::WriteError,
+    state::State,
+};
+
+/// How often a deletion that waits for others is looked at again: for a node that was removed, or a detached volume.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+
+/// On a replica's object: the copy was made before, so it must be found and not made anew.
+pub(crate) const EXISTING: &str = "hawser.io/existing";
+
+/// Brings one volume a step further.
+pub(crate) async fn reconcile(state: Arc<State>, key: String) -> Result<Action, WriteError> {
+    let Some(found) = state.objects.volumes.store.get(&key) else {
+        return Ok(Action::Done);
+    };
+    let mut current = (*found).clone();
+    if current.spec.delete && volume::published_node(&current).is_some() {
+        current = attachments::heal(&state, &current).await?;
+    }
+    let replicas = state.replicas_of(&key);
+    let lost_nodes = if current.spec.delete {
+        lost_nodes(&state, &replicas).await?
+    } else {
+        Vec::new()
+    };
+    let groups = state.groups_of(&key);
+    let now = Time(Timestamp::now());
+    let steps = volume::plan(Observed {
+        volume: &current,
+        replicas: &replicas,
+        group: groups.first().map(|g| &**g),
+        lost_nodes: &lost_nodes,
+        now: &now,
+    });
+    for step in steps {
+        apply(&state, &key, step).await?;
+    }
+    let waiting = state
+        .objects
+        .volumes
+        .store
+        .get(&key)
+        .is_some_and(|v| v.spec.delete);
+    Ok(if waiting {
+        Action::RequeueAfter(LOOK_AGAIN)
+    } else {
+        Action::Done
+    })
+}
+
+/// Nodes of replicas that the API server does not have any more.
+async fn lost_nodes(
+    state: &State,
+    replicas: &[Arc<LocalVolumeReplica>],
+) -> Result<Vec<String>, WriteError> {
+    let mut lost = Vec::new();
+    for node in replicas.iter().map(|r| &r.spec.node_name) {
+        let gone = state
+            .node_is_gone(node)
+            .await
+            .map_err(|error| WriteError::Unavailable {
+                what: format!("read Node {node}"),
+                why: hawser_runtime::telemetry::chain(&error).to_string(),
+            })?;
+        if gone {
+            lost.push(node.clone());
+        }
+    }
+    Ok(lost)
+}
+
+fn gone(name: &str) -> WriteError {
+    WriteError::Gone {
+        what: format!("LocalVolume {name}"),
+    }
+}
+
+/// The volume as the last step left it.
+fn latest(state: &State, key: &str) -> Result<Arc<LocalVolume>, WriteError> {
+    state
+        .objects
+        .volumes
+        .store
+        .get(key)
+        .ok_or_else(|| gone(key))
+}
+
+async fn apply(state: &State, key: &str, step: Step) -> Result<(), WriteError> {
+    tracing::debug!(volume = %key, ?step, "step");
+    match step {
+        Step::Protect => {
+            state
+                .objects
+                .change(&*latest(state, key)?, |v| {
+                    add_finalizer(v, finalizers::VOLUME)
+                })
+                .await?;
+        }
+        Step::CreateReplica { node, existing } => {
+            let replica = build_replica(&*latest(state, key)?, &node, existing);
+            match state.objects.create(&replica).await {
+                Ok(_) | Err(WriteError::Exists { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Step::SetStatus(summary) => set_status(state, key, summary).await?,
+        Step::RequestReplicaDeletion { replica } => {
+            if let Some(replica) = state.objects.replicas.store.get(&replica) {
+                state
+                    .objects
+                    .change(&*replica, |r| r.spec.delete = true)
+                    .await?;
+            }
+        }
+        Step::DeleteReplica { replica } => {
+            if let Some(replica) = state.objects.replicas.store.get(&replica) {
+                state.objects.delete(&*replica).await?;
+            }
+        }
+        Step::AbandonReplica { replica } => abandon(state, key, &replica).await?,
+        Step::LeaveGroup { group } => super::group::leave(state, &group, key).await?,
+        Step::Finish => finish(state, key).await?,
+    }
+    Ok(())
+}
+
+/// Writes what was observed, and says what has changed.
+async fn set_status(state: &State, key: &str, summary: Summary) -> Result<(), WriteError> {
+    let before = latest(state, key)?;
+    let was = volume::state(&before);
+    let after = state
+        .objects
+        .change_status(&*before, |v| {
+            let status = v.status.get_or_insert_default();
+            status.state = summary.state;
+            status.allocated_capacity_bytes = summary.allocated_capacity_bytes;
+            status.replicas = summary.replicas;
+            status.conditions = summary.conditions;
+        })
+        .await?;
+    let is = volume::state(&after);
+    if was == is {
+        return Ok(());
+    }
+    tracing::info!(volume = %key, from = %was, to = %is, "volume changed state");
+    let message = |v: &LocalVolume| {
+        let conditions = v.status.iter().flat_map(|s| &s.conditions);
+        conditions
+            .filter(|c| c.type_ == volume::READY)
+            .map(|c| c.message.clone())
+            .next()
+            .unwrap_or_default()
+    };
+    match is {
+        VolumeState::Ready if was == VolumeState::NotReady => {
+            state.tell(
+                &after,
+                Severity::Normal,
+                "VolumeReady",
+                "usable again: every copy is ready",
+            );
+        }
+        VolumeState::Ready => {
+            let has = size::show(
+                after
+                    .status
+                    .as_ref()
+                    .map_or(0, |s| s.allocated_capacity_bytes),
+            );
+            state.events.record(
+                &after,
+                Severity::Normal,
+                "VolumeReady",
+                format!("made with {has}"),
+            );
+        }
+        VolumeState::NotReady => state.tell(
+            &after,
+            Severity::Warning,
+            "VolumeNotReady",
+            &message(&after),
+        ),
+        VolumeState::ToBeDeleted => {
+            state
+                .events
+                .record(&after, Severity::Normal, "VolumeDeleting", message(&after))
+        }
+        VolumeState::Unset
+        | VolumeState::Creating
+        | VolumeState::Deleted
+        | VolumeState::Other(_) => {}
+    }
+    Ok(())
+}
+
+/// The object that asks a node for a copy.
+fn build_replica(volume: &LocalVolume, node: &str, existing: bool) -> LocalVolumeReplica {
+    let spec = &volume.spec;
+    let mut notes =
+        std::collections::BTreeMap::from([(annotations::GENERATION.to_owned(), "1".to_owned())]);
+    if !spec.pvc_name.is_empty() {
+        notes.insert(
+            annotations::CLAIM.to_owned(),
+            format!("{}/{}", spec.pvc_namespace, spec.pvc_name),
+        );
+    }
+    if existing {
+        notes.insert(EXISTING.to_owned(), "true".to_owned());
+    }
+    LocalVolumeReplica {
+        metadata: ObjectMeta {
+            name: Some(name::replica_name(&volume.name_any(), node)),
+            annotations: Some(notes),
+            finalizers: Some(vec![finalizers::REPLICA.to_owned()]),
+            ..ObjectMeta::default()
+        },
+        spec: LocalVolumeReplicaSpec {
+            node_name: node.to_owned(),
+            pool_name: spec.pool_name.clone(),
+            required_capacity_bytes: spec.required_capacity_bytes,
+            thin: spec.thin,
+            volume_encrypt: spec.volume_encrypt.clone(),
+            volume_name: volume.name_any(),
+            volume_qos: spec.volume_qos.clone(),
+            ..LocalVolumeReplicaSpec::default()
+        },
+        status: None,
+    }
+}
+
+/// Lets go of a replica whose node does not exist any more, and its data with it.
+async fn abandon(state: &State, key: &str, replica: &str) -> Result<(), WriteError> {
+    let Some(replica) = state.objects.replicas.store.get(replica) else {
+        return Ok(());
+    };
+    let node = &replica.spec.node_name;
+    tracing::info!(volume = %key, node, "node is gone: its copy is forgotten");
+    state.events.record(
+        &*replica,
+        Severity::Normal,
+        "ReplicaForgotten",
+        format!("node {node} does not exist any more"),
+    );
+    state
+        .objects
+        .change(&*replica, |r| remove_finalizer(r, finalizers::REPLICA))
+        .await?;
+    Ok(())
+}
+
+/// The data is gone: so is the volume.
+async fn finish(state: &State, key: &str) -> Result<(), WriteError> {
+    let volume = latest(state, key)?;
+    if volume.metadata.deletion_timestamp.is_none() {
+        state.objects.delete(&*volume).await?;
+    }
+    let Some(volume) = state.objects.volumes.store.get(key) else {
+        return Ok(());
+    };
+    state
+        .objects
+        .change(&*volume, |v| remove_finalizer(v, finalizers::VOLUME))
+        .await?;
+    state.events.record(
+        &*volume,
+        Severity::Normal,
+        "VolumeDeleted",
+        "the data is destroyed",
+    );
+    tracing::info!(volume = %key, "volume deleted");
+    Ok(())
+}

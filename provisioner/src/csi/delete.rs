@@ -1,0 +1,46 @@
+//! `DeleteVolume`: records the request and waits a moment. The node destroys the data in its own time; until then the volume stays
+//! visible and its room stays counted, so answering early gives nothing away.
+
+use std::{sync::Arc, time::Duration};
+
+use hawser_api::LocalVolume;
+use hawser_csi::v1::{DeleteVolumeRequest, DeleteVolumeResponse};
+use tokio::time::Instant;
+
+use super::{create::request_deletion, refusal::Refusal, request};
+use crate::{attachments, decide::volume::published_node, state::State, wait};
+
+/// How long the answer waits for a volume that is destroyed quickly.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Serves the call. A volume that is not there (any more) is deleted.
+pub(super) async fn delete(
+    state: Arc<State>,
+    request: DeleteVolumeRequest,
+) -> Result<DeleteVolumeResponse, Refusal> {
+    let id = request::volume_id(&request.volume_id)?.to_owned();
+    drop(request);
+    let _guard = state
+        .guards
+        .take(&id)
+        .ok_or_else(|| Refusal::aborted(format!("another call is working on volume {id:?}")))?;
+    if !crate::decide::name::is_volume_name(&id) {
+        return Ok(DeleteVolumeResponse {});
+    }
+    let Some(volume) = state.objects.read::<LocalVolume>(&id).await? else {
+        return Ok(DeleteVolumeResponse {});
+    };
+    if !volume.spec.delete {
+        let volume = attachments::heal(&state, &volume).await?;
+        if let Some(node) = published_node(&volume) {
+            return Err(Refusal::precondition(format!(
+                "volume {id:?} is published on node {node}; it can be deleted when its pods have ended and it is detached"
+            )));
+        }
+        request_deletion(&state, &volume).await?;
+    }
+    if !wait::until_gone(&state, &id, Instant::now() + PATIENCE).await {
+        tracing::info!(volume = %id, "its node still destroys the data");
+    }
+    Ok(DeleteVolumeResponse {})
+}

@@ -1,0 +1,204 @@
+//! Growing a volume: what to do with an operation's object. Pure.
+//!
+//! Room is taken by raising what the replicas require; it is given back by lowering that to what they have.
+
+use std::sync::Arc;
+
+use hawser_api::{
+    LocalVolume, LocalVolumeExpand, LocalVolumeReplica, OperationState, ReplicaState,
+};
+
+use super::{replica, size};
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Record this state.
+    Enter {
+        state: OperationState,
+        message: String,
+    },
+    /// Check that there is room, and raise what the replicas require. Then record `InProgress`, or `Failed`.
+    TakeRoom { size: i64 },
+    /// The nodes are at work; this is what hinders them.
+    Wait { message: String },
+    /// Give the room back that was taken and not used, then record this state.
+    GiveBack {
+        state: OperationState,
+        message: String,
+    },
+    /// Done with: remove the object.
+    Remove,
+    /// Over; stays until somebody removes it.
+    Rest,
+}
+
+/// The size that all copies have.
+#[must_use]
+pub fn allocated(volume: &LocalVolume, replicas: &[Arc<LocalVolumeReplica>]) -> i64 {
+    let smallest = replicas.iter().map(|r| replica::allocated(r)).min();
+    smallest.unwrap_or_else(|| {
+        volume
+            .status
+            .as_ref()
+            .map_or(0, |s| s.allocated_capacity_bytes)
+    })
+}
+
+/// Decides. `gave_up`: nodes have reported for long enough, without interruption, that they can't do it.
+#[must_use]
+pub fn next(
+    operation: &LocalVolumeExpand,
+    volume: Option<&LocalVolume>,
+    replicas: &[Arc<LocalVolumeReplica>],
+    gave_up: bool,
+) -> Next {
+    let status = operation.status.clone().unwrap_or_default();
+    let enter = |state: OperationState, message: String| Next::Enter { state, message };
+    if operation.spec.abort {
+        if matches!(
+            status.state,
+            OperationState::Completed | OperationState::Aborted | OperationState::Cancelled
+        ) {
+            return Next::Remove;
+        }
+        if status.state == OperationState::ToBeAborted {
+            return Next::GiveBack {
+                state: OperationState::Aborted,
+                message: "aborted; the volume is as it was".to_owned(),
+            };
+        }
+        return enter(
+            OperationState::ToBeAborted,
+            "an abort was asked for".to_owned(),
+        );
+    }
+    match status.state {
+        OperationState::Unset => submit(operation, volume, replicas),
+        OperationState::Submitted => match refusal(operation, volume, replicas) {
+            Some(why) => enter(OperationState::Failed, why),
+            None => Next::TakeRoom {
+                size: size::round_up(operation.spec.required_capacity_bytes)
+                    .unwrap_or(size::LARGEST),
+            },
+        },
+        OperationState::InProgress => progress(operation, volume, replicas, gave_up),
+        OperationState::Completed => Next::Remove,
+        OperationState::Failed
+        | OperationState::Cancelled
+        | OperationState::Aborted
+        | OperationState::ToBeAborted
+        | OperationState::AddReplica
+        | OperationState::SyncReplica
+        | OperationState::PruneReplica
+        | OperationState::Other(_) => Next::Rest,
+    }
+}
+
+fn submit(
+    operation: &LocalVolumeExpand,
+    volume: Option<&LocalVolume>,
+    replicas: &[Arc<LocalVolumeReplica>],
+) -> Next {
+    match refusal(operation, volume, replicas) {
+        Some(message) => Next::Enter {
+            state: OperationState::Failed,
+            message,
+        },
+        None => Next::Enter {
+            state: OperationState::Submitted,
+            message: String::new(),
+        },
+    }
+}
+
+/// What is wrong with the request itself.
+fn refusal(
+    operation: &LocalVolumeExpand,
+    volume: Option<&LocalVolume>,
+    replicas: &[Arc<LocalVolumeReplica>],
+) -> Option<String> {
+    let (name, wanted) = (
+        &operation.spec.volume_name,
+        operation.spec.required_capacity_bytes,
+    );
+    let Some(volume) = volume else {
+        return Some(format!(
+            "spec.volumeName is {name:?}; there is no LocalVolume of that name"
+        ));
+    };
+    if volume.spec.delete {
+        return Some(format!("volume {name} is being deleted"));
+    }
+    if replicas.is_empty() {
+        return Some(format!(
+            "volume {name} has no copy yet; try again when it is ready"
+        ));
+    }
+    let has = allocated(volume, replicas);
+    let Some(rounded) = size::round_up(wanted) else {
+        return Some(format!(
+            "spec.requiredCapacityBytes is {wanted}; the largest volume is {} bytes",
+            size::LARGEST
+        ));
+    };
+    (rounded < has).then(|| {
+        format!("spec.requiredCapacityBytes is {wanted}, and volume {name} has {has} bytes already; volumes can't shrink")
+    })
+}
+
+fn progress(
+    operation: &LocalVolumeExpand,
+    volume: Option<&LocalVolume>,
+    replicas: &[Arc<LocalVolumeReplica>],
+    gave_up: bool,
+) -> Next {
+    let failed = |message: String| Next::GiveBack {
+        state: OperationState::Failed,
+        message,
+    };
+    let Some(volume) = volume.filter(|v| !v.spec.delete) else {
+        return Next::Enter {
+            state: OperationState::Cancelled,
+            message: "the volume is being deleted".to_owned(),
+        };
+    };
+    let wanted = size::round_up(operation.spec.required_capacity_bytes).unwrap_or(size::LARGEST);
+    if allocated(volume, replicas) >= wanted {
+        return Next::Enter {
+            state: OperationState::Completed,
+            message: String::new(),
+        };
+    }
+    let failure = replicas
+        .iter()
+        .find_map(|r| replica::failure(r).map(|f| (r.spec.node_name.clone(), f)));
+    match failure {
+        Some((node, failure)) if failure.lasting || gave_up => {
+            failed(format!("node {node}: {}", failure.message))
+        }
+        Some((node, failure)) => Next::Wait {
+            message: format!("node {node}: {}", failure.message),
+        },
+        None => {
+            let away = replicas
+                .iter()
+                .find(|r| replica::state(r) != ReplicaState::Ready);
+            let message = away.map(|r| {
+                format!(
+                    "waiting for the copy on node {} to be ready",
+                    r.spec.node_name
+                )
+            });
+            Next::Wait {
+                message: message.unwrap_or_default(),
+            }
+        }
+    }
+}
+
+/// Whether any copy reports that it can't grow.
+#[must_use]
+pub fn is_failing(replicas: &[Arc<LocalVolumeReplica>]) -> bool {
+    replicas.iter().any(|r| replica::failure(r).is_some())
+}

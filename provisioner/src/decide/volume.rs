@@ -1,0 +1,342 @@
+//! What has to be done to a volume: from its object, its replicas and what is known of the nodes to a list of steps.
+//! Pure. Sizes are not changed here (see `expand`), and nothing is chosen here (see `reserve`).
+
+use std::sync::Arc;
+
+use hawser_api::{
+    Condition, ConditionStatus, LocalVolume, LocalVolumeGroup, LocalVolumeReplica, ReplicaState,
+    VolumeState, names::finalizers,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+
+use super::replica;
+
+/// What is known about one volume.
+#[derive(Clone, Copy)]
+pub struct Observed<'a> {
+    pub volume: &'a LocalVolume,
+    /// All replicas that name the volume, in order of their names.
+    pub replicas: &'a [Arc<LocalVolumeReplica>],
+    /// The group that has the volume as a member.
+    pub group: Option<&'a LocalVolumeGroup>,
+    /// Nodes of the replicas that Kubernetes does not have any more.
+    pub lost_nodes: &'a [String],
+    pub now: &'a Time,
+}
+
+/// One change. Each is safe to repeat.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Take the volume under protection.
+    Protect,
+    /// Ask a node for its copy. `existing`: the copy was there before, so the node must find it and not make it.
+    CreateReplica { node: String, existing: bool },
+    /// Write what was observed.
+    SetStatus(Summary),
+    /// Tell the node to destroy its copy.
+    RequestReplicaDeletion { replica: String },
+    /// Delete the replica's object; it stays until its node has let go.
+    DeleteReplica { replica: String },
+    /// The replica's node is gone for good: nobody else will let go of it.
+    AbandonReplica { replica: String },
+    /// Take the volume out of its group, and the group away with its last member.
+    LeaveGroup { group: String },
+    /// Let the volume's object go.
+    Finish,
+}
+
+/// The part of a volume's status that follows from its replicas.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    pub state: VolumeState,
+    pub allocated_capacity_bytes: i64,
+    pub replicas: Vec<String>,
+    pub conditions: Vec<Condition>,
+}
+
+/// Condition types of a volume.
+pub const READY: &str = "Ready";
+pub const DELETION_HELD: &str = "DeletionHeld";
+
+/// What is to be done now. Empty if everything is as it should be, or if somebody else has to act first.
+#[must_use]
+pub fn plan(observed: Observed<'_>) -> Vec<Step> {
+    if observed.volume.spec.delete {
+        plan_deletion(observed)
+    } else {
+        plan_life(observed)
+    }
+}
+
+fn plan_life(observed: Observed<'_>) -> Vec<Step> {
+    let Observed {
+        volume, replicas, ..
+    } = observed;
+    if volume.metadata.deletion_timestamp.is_some() && volume.finalizers().is_empty() {
+        return Vec::new();
+    }
+    let mut steps = Vec::new();
+    let protected = volume.finalizers().iter().any(|f| f == finalizers::VOLUME);
+    if !protected && volume.metadata.deletion_timestamp.is_none() {
+        steps.push(Step::Protect);
+    }
+    let existing = was_made(volume);
+    for node in wanted_nodes(volume) {
+        if !replicas.iter().any(|r| r.spec.node_name == node) {
+            steps.push(Step::CreateReplica { node, existing });
+        }
+    }
+    steps.extend(status_step(observed, summary(observed)));
+    steps
+}
+
+fn plan_deletion(observed: Observed<'_>) -> Vec<Step> {
+    let Observed {
+        volume,
+        replicas,
+        group,
+        lost_nodes,
+        ..
+    } = observed;
+    if let Some(node) = published_node(volume) {
+        let message = format!(
+            "deletion waits: the volume is published on node {node}; it goes once its pods have ended"
+        );
+        let held = Summary {
+            conditions: vec![condition(
+                observed,
+                DELETION_HELD,
+                true,
+                "Published",
+                &message,
+            )],
+            ..current(volume)
+        };
+        return status_step(observed, held).into_iter().collect();
+    }
+    let names = replicas.iter().map(|r| r.name_any()).collect();
+    let state = if replicas.is_empty() {
+        VolumeState::Deleted
+    } else {
+        VolumeState::ToBeDeleted
+    };
+    let message = if replicas.is_empty() {
+        "the data is gone"
+    } else {
+        "the data is being destroyed on its node"
+    };
+    let going = Summary {
+        state,
+        replicas: names,
+        conditions: vec![condition(observed, READY, false, "Deleting", message)],
+        ..current(volume)
+    };
+    let mut steps: Vec<Step> = status_step(observed, going).into_iter().collect();
+    for replica in replicas {
+        let name = replica.name_any();
+        if !replica.spec.delete {
+            steps.push(Step::RequestReplicaDeletion {
+                replica: name.clone(),
+            });
+        }
+        if replica.metadata.deletion_timestamp.is_none() {
+            steps.push(Step::DeleteReplica {
+                replica: name.clone(),
+            });
+        }
+        if lost_nodes.contains(&replica.spec.node_name) {
+            steps.push(Step::AbandonReplica { replica: name });
+        }
+    }
+    if replicas.is_empty() {
+        steps.extend(group.map(|group| Step::LeaveGroup {
+            group: group.name_any(),
+        }));
+        steps.push(Step::Finish);
+    }
+    steps
+}
+
+/// The nodes that shall have a copy: as recorded in detail, else the first of the nodes that were chosen.
+#[must_use]
+pub fn wanted_nodes(volume: &LocalVolume) -> Vec<String> {
+    let detailed: Vec<String> = volume
+        .spec
+        .config
+        .iter()
+        .flat_map(|c| &c.replicas)
+        .map(|r| r.hostname.clone())
+        .filter(|n| !n.is_empty())
+        .collect();
+    if !detailed.is_empty() {
+        return detailed;
+    }
+    let count = usize::try_from(volume.spec.replica_number.max(1)).unwrap_or(1);
+    volume
+        .spec
+        .accessibility
+        .iter()
+        .flat_map(|a| &a.nodes)
+        .take(count)
+        .cloned()
+        .collect()
+}
+
+/// The node that has the volume published, if any.
+#[must_use]
+pub fn published_node(volume: &LocalVolume) -> Option<&str> {
+    volume
+        .status
+        .as_ref()
+        .map(|s| s.published_node.as_str())
+        .filter(|n| !n.is_empty())
+}
+
+/// The state that was last written.
+#[must_use]
+pub fn state(volume: &LocalVolume) -> VolumeState {
+    volume
+        .status
+        .as_ref()
+        .map_or(VolumeState::Unset, |s| s.state.clone())
+}
+
+/// Whether the volume has ever been complete.
+fn was_made(volume: &LocalVolume) -> bool {
+    volume
+        .status
+        .as_ref()
+        .is_some_and(|s| s.allocated_capacity_bytes > 0)
+}
+
+fn current(volume: &LocalVolume) -> Summary {
+    volume
+        .status
+        .as_ref()
+        .map_or_else(Summary::default, |s| Summary {
+            state: s.state.clone(),
+            allocated_capacity_bytes: s.allocated_capacity_bytes,
+            replicas: s.replicas.clone(),
+            conditions: s.conditions.clone(),
+        })
+}
+
+/// What the replicas say about the volume as a whole.
+fn summary(observed: Observed<'_>) -> Summary {
+    let Observed {
+        volume, replicas, ..
+    } = observed;
+    let wanted = wanted_nodes(volume);
+    let of_wanted = |node: &String| replicas.iter().find(|r| r.spec.node_name == *node);
+    let missing = wanted.iter().any(|node| of_wanted(node).is_none());
+    let ready = !missing
+        && !wanted.is_empty()
+        && replicas
+            .iter()
+            .all(|r| replica::state(r) == ReplicaState::Ready);
+    let smallest = replicas
+        .iter()
+        .map(|r| replica::allocated(r))
+        .min()
+        .unwrap_or(0);
+    let before = current(volume);
+    // A copy that is being looked for keeps its size: the device did not shrink because its node is away.
+    let allocated_capacity_bytes = if ready || smallest > 0 {
+        smallest
+    } else {
+        before.allocated_capacity_bytes
+    };
+    let making = !was_made(volume) && !ready;
+    let state = match (ready, making) {
+        (true, _) => VolumeState::Ready,
+        (false, true) => VolumeState::Creating,
+        (false, false) => VolumeState::NotReady,
+    };
+    let condition = if ready {
+        condition(
+            observed,
+            READY,
+            true,
+            "ReplicasReady",
+            "every copy is ready",
+        )
+    } else {
+        let problem = replicas.iter().find_map(|r| {
+            replica::problem(r).map(|p| format!("copy on node {}: {p}", r.spec.node_name))
+        });
+        let reason = if making {
+            "Creating"
+        } else {
+            "ReplicaNotReady"
+        };
+        let waiting = || {
+            format!(
+                "waiting for node {} to make its copy ready",
+                wanted.join(", ")
+            )
+        };
+        condition(
+            observed,
+            READY,
+            false,
+            reason,
+            &problem.unwrap_or_else(waiting),
+        )
+    };
+    let mut names: Vec<String> = replicas.iter().map(|r| r.name_any()).collect();
+    names.sort();
+    let mut conditions = vec![condition];
+    if volume.metadata.deletion_timestamp.is_some() {
+        conditions.push(self::condition(
+            observed,
+            DELETION_HELD,
+            true,
+            "NotRequested",
+            "the object was deleted, its data was not: set spec.delete to true to destroy the volume",
+        ));
+    }
+    Summary {
+        state,
+        allocated_capacity_bytes,
+        replicas: names,
+        conditions,
+    }
+}
+
+/// A condition whose time is that of the last change of its status.
+fn condition(
+    observed: Observed<'_>,
+    type_: &str,
+    holds: bool,
+    reason: &str,
+    message: &str,
+) -> Condition {
+    let status = if holds {
+        ConditionStatus::True
+    } else {
+        ConditionStatus::False
+    };
+    let old = observed
+        .volume
+        .status
+        .iter()
+        .flat_map(|s| &s.conditions)
+        .find(|c| c.type_ == type_ && c.status == status);
+    let since = old
+        .and_then(|c| c.last_transition_time.clone())
+        .unwrap_or_else(|| observed.now.clone());
+    Condition {
+        last_transition_time: Some(since),
+        message: message.to_owned(),
+        observed_generation: None,
+        reason: reason.to_owned(),
+        status,
+        type_: type_.to_owned(),
+    }
+}
+
+fn status_step(observed: Observed<'_>, summary: Summary) -> Option<Step> {
+    let written = observed.volume.status.is_some() && current(observed.volume) == summary;
+    (!written).then_some(Step::SetStatus(summary))
+}
