@@ -12,6 +12,7 @@ pub mod decide;
 pub mod guard;
 pub mod objects;
 mod reserve;
+mod since;
 pub mod state;
 pub mod through;
 mod wait;

@@ -201,10 +201,10 @@ where
 {
     while let Some(key) = doubts.recv().await {
         match api.get_opt(&key.name).await {
-            Ok(Some(object)) => through.wrote(object),
+            Ok(Some(object)) => drop(through.confirmed(object)),
             Ok(None) => through.removed(&key, None),
             Err(error) => {
-                tracing::warn!(object = %key, error = %chain(&error), "can't tell whether the object exists")
+                tracing::warn!(object = %key, error = %chain(&error), "can't tell whether the object exists");
             }
         }
     }
@@ -259,9 +259,9 @@ impl Objects {
             .await
             .map_err(|e| WriteError::of(&e, "read", &named::<K>(name)))?;
         match &found {
-            Some(object) => kind.through.wrote(object.clone()),
+            Some(object) => drop(kind.through.confirmed(object.clone())),
             None if kind.store.get(name).is_some() => {
-                kind.through.removed(&Key::cluster(name), None)
+                kind.through.removed(&Key::cluster(name), None);
             }
             None => {}
         }
@@ -275,7 +275,7 @@ impl Objects {
         let name = object.name_any();
         let created = kind.api.create(&PostParams::default(), object).await;
         let created = created.map_err(|e| WriteError::of(&e, "create", &named::<K>(&name)))?;
-        kind.through.wrote(created.clone());
+        kind.through.confirmed(created.clone());
         Ok(created)
     }
 

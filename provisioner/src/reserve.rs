@@ -64,7 +64,7 @@ pub(crate) async fn place(state: &State, ask: &Ask) -> Result<LocalVolume, Refus
         match record(state, ask, claimant.as_ref()).await {
             // Somebody else wrote the group: what it says now is in the indexes after this read.
             Err(Attempt::Again(group)) if attempts < 5 => {
-                drop(state.objects.read::<LocalVolumeGroup>(&group).await?)
+                drop(state.objects.read::<LocalVolumeGroup>(&group).await?);
             }
             Err(Attempt::Again(group)) => {
                 return Err(Refusal::aborted(format!(

@@ -29,6 +29,7 @@ use crate::{
     capacity,
     guard::Guards,
     objects::{Kind, Objects, Permit},
+    since::Since,
 };
 
 /// What can be set.
@@ -44,6 +45,8 @@ pub struct Settings {
     pub patience: Duration,
     /// How often open reservations are looked at: pods and claims are not watched, for they are many and this is rare.
     pub reservation_check: Duration,
+    /// How long a reservation holds although no scheduler has chosen a node for its claim.
+    pub unclaimed: Duration,
     /// Whether to publish `CSIStorageCapacity` objects.
     pub publish_capacity: bool,
 }
@@ -59,6 +62,9 @@ impl Settings {
             // Longer than a tool's retry, shorter than a scheduler that waits.
             patience: Duration::from_secs(10),
             reservation_check: Duration::from_secs(5),
+            // kube-scheduler writes its choice to all claims of a pod within moments: this only covers a slow one, and claims
+            // that have no pod.
+            unclaimed: Duration::from_secs(60),
             publish_capacity: false,
         }
     }
@@ -201,7 +207,9 @@ pub struct State {
     pub placing: tokio::sync::Mutex<()>,
     pub queues: Queues,
     /// Since when expansions fail.
-    pub(crate) failing: crate::controllers::expand::Failing,
+    pub(crate) failing: Since,
+    /// Since when groups have reservations that nobody has used.
+    pub(crate) unclaimed: Since,
     health: Health,
     replicas_by_volume: Groups<LocalVolumeReplica, String>,
     groups_by_volume: Groups<LocalVolumeGroup, String>,
@@ -261,7 +269,8 @@ impl State {
             guards: Guards::default(),
             placing: tokio::sync::Mutex::new(()),
             queues: Queues::default(),
-            failing: crate::controllers::expand::Failing::default(),
+            failing: Since::default(),
+            unclaimed: Since::default(),
             health: health.clone(),
             persistent,
             inventory,

@@ -21,11 +21,14 @@ const LIST_TIME: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy)]
 struct Mark {
     version: u64,
-    /// When we wrote it; `None` once the watch has caught up.
+    /// When we wrote it, or when it went; `None` once the watch has caught up.
     own: Option<Instant>,
     /// We saw it go.
     gone: bool,
 }
+
+/// How long it is remembered that an object went: longer than an answer can be on its way.
+const MEMORY: Duration = Duration::from_secs(300);
 
 /// Sits before an index. Clones share one state.
 pub struct Through<K> {
@@ -59,23 +62,36 @@ impl<K: Resource<DynamicType = ()> + Send + Sync + 'static> Through<K> {
         )
     }
 
-    /// The API server answered a write of ours (or a direct read) with this object.
+    /// The API server answered a change of ours with this object. If it is not known to be there, the answer may have been
+    /// overtaken by its deletion: it is doubted.
     pub fn wrote(&self, object: K) {
+        let key = Key::of(&object);
+        let known = self.marks.lock().get(&key).is_some_and(|m| !m.gone);
+        if self.confirmed(object) && !known {
+            // The receiver only ends with the process.
+            let _ = self.doubts.send(key);
+        }
+    }
+
+    /// The API server answered a read of ours, or a creation, with this object. False if something newer is known.
+    pub fn confirmed(&self, object: K) -> bool {
         let key = Key::of(&object);
         let version = version(&object);
         let mut marks = self.marks.lock();
         if version != UNORDERED && marks.get(&key).is_some_and(|mark| mark.version >= version) {
-            return;
+            return false;
         }
+        let own = Some(Instant::now());
         marks.insert(
             key,
             Mark {
                 version,
-                own: Some(Instant::now()),
+                own,
                 gone: false,
             },
         );
         self.inner.apply(Arc::new(object));
+        true
     }
 
     /// The API server let the object go, or does not have it. `last`: its last version, if known.
@@ -143,7 +159,19 @@ impl<K: Resource<DynamicType = ()> + Send + Sync + 'static> Index<K> for Through
             // An older object of that name went; the one that we made is still to be told of.
             return;
         }
-        marks.remove(key);
+        let version = marks.get(key).map_or(0, |mark| mark.version);
+        let own = Some(Instant::now());
+        marks.insert(
+            key.clone(),
+            Mark {
+                version,
+                own,
+                gone: true,
+            },
+        );
+        if marks.len().is_multiple_of(256) {
+            marks.retain(|_, m| !m.gone || m.own.is_some_and(|at| at.elapsed() < MEMORY));
+        }
         self.inner.delete(key);
     }
 
@@ -228,13 +256,13 @@ mod tests {
     #[test]
     fn older_events_do_not_undo_a_write() {
         let (store, through, _doubts) = a_setup();
-        through.wrote(a_map("a", 10));
+        through.confirmed(a_map("a", 10));
         through.apply(Arc::new(a_map("a", 9)));
         assert_eq!(versions(&store), ["10"]);
         through.apply(Arc::new(a_map("a", 10)));
         through.apply(Arc::new(a_map("a", 11)));
         assert_eq!(versions(&store), ["11"]);
-        through.wrote(a_map("a", 10));
+        through.confirmed(a_map("a", 10));
         assert_eq!(
             versions(&store),
             ["11"],
@@ -255,9 +283,25 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_its_deletion_has_overtaken_does_not_come_back() {
+        let (store, through, mut doubts) = a_setup();
+        through.apply(Arc::new(a_map("a", 5)));
+        through.apply(Arc::new(a_map("a", 6)));
+        through.delete(&Key::cluster("a"));
+        through.wrote(a_map("a", 6));
+        assert!(store.is_empty() && doubts.try_recv().is_err());
+        through.wrote(a_map("b", 7));
+        assert_eq!(
+            doubts.try_recv().unwrap(),
+            Key::cluster("b"),
+            "nothing is known of it"
+        );
+    }
+
+    #[test]
     fn the_deletion_of_an_earlier_object_spares_the_new_one() {
         let (store, through, _doubts) = a_setup();
-        through.wrote(a_map("a", 12));
+        through.confirmed(a_map("a", 12));
         through.delete(&Key::cluster("a"));
         assert_eq!(versions(&store), ["12"]);
         through.apply(Arc::new(a_map("a", 12)));
@@ -268,10 +312,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_list_that_lacks_a_fresh_write_raises_a_doubt_and_keeps_it() {
         let (store, through, mut doubts) = a_setup();
-        through.wrote(a_map("old", 1));
+        through.confirmed(a_map("old", 1));
         tokio::time::advance(LIST_TIME + Duration::from_secs(1)).await;
-        through.wrote(a_map("fresh", 2));
-        through.wrote(a_map("listed", 5));
+        through.confirmed(a_map("fresh", 2));
+        through.confirmed(a_map("listed", 5));
         through.reset(vec![Arc::new(a_map("listed", 3))], &BTreeSet::new());
         assert_eq!(versions(&store), ["2", "5"]);
         assert_eq!(doubts.try_recv().unwrap(), Key::cluster("fresh"));

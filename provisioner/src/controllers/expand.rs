@@ -1,13 +1,11 @@
 //! Expansions: carries out what `decide::expand` says for operations made by the CSI call or by hand.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use hawser_api::{LocalVolume, LocalVolumeExpand, LocalVolumeReplica, OperationState};
 use hawser_placement::{Bytes, Sentence, grow};
 use hawser_runtime::{events::Severity, reconcile::Action};
 use kube::ResourceExt;
-use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use crate::{
     decide::{
@@ -20,24 +18,6 @@ use crate::{
 
 /// How often an operation in progress is looked at, besides at each change: a failure counts by how long it lasts.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-
-/// Since when nodes report without interruption that they can't grow a volume. Not worth keeping over a restart.
-#[derive(Debug, Default)]
-pub(crate) struct Failing(Mutex<HashMap<String, Instant>>);
-
-impl Failing {
-    fn update(&self, key: &str, failing: bool) -> Duration {
-        let mut since = self.0.lock();
-        if !failing {
-            since.remove(key);
-            return Duration::ZERO;
-        }
-        since
-            .entry(key.to_owned())
-            .or_insert_with(Instant::now)
-            .elapsed()
-    }
-}
 
 /// Brings one operation a step further.
 pub(crate) async fn reconcile(state: Arc<State>, key: String) -> Result<Action, WriteError> {

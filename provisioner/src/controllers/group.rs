@@ -1,16 +1,13 @@
 //! Groups: reservations end with their pods, groups with their last member.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use hawser_api::{
     LocalVolumeGroup, VolumeGroupMember,
     names::{annotations, finalizers},
 };
 use hawser_runtime::{patch::remove_finalizer, reconcile::Action, telemetry::chain};
-use k8s_openapi::{
-    api::core::v1::{PersistentVolumeClaim, Pod},
-    jiff::Timestamp,
-};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::{Api, ResourceExt};
 
 use crate::{
@@ -25,6 +22,7 @@ use crate::{
 /// Looks at one group.
 pub(crate) async fn reconcile(state: Arc<State>, key: String) -> Result<Action, WriteError> {
     let Some(held) = state.objects.groups.store.get(&key) else {
+        state.unclaimed.update(&key, false);
         return Ok(Action::Done);
     };
     let busy = held
@@ -42,8 +40,9 @@ pub(crate) async fn reconcile(state: Arc<State>, key: String) -> Result<Action, 
     } else {
         pod_state(&state, &held).await?
     };
-    let verdict = group::judge(group::nodes(&held), age(&held), pod, &facts);
     let open = facts.iter().any(|f| !f.consumed);
+    let overdue = state.unclaimed.update(&key, open) > state.settings.unclaimed;
+    let verdict = group::judge(group::nodes(&held), overdue, pod, &facts);
     let dropped = match verdict {
         Verdict::Keep if open => return Ok(Action::RequeueAfter(state.settings.reservation_check)),
         Verdict::Keep => return Ok(Action::Done),
@@ -70,13 +69,6 @@ pub(crate) async fn reconcile(state: Arc<State>, key: String) -> Result<Action, 
 fn is_consumed(state: &State, held: &LocalVolumeGroup, member: &VolumeGroupMember) -> bool {
     let volume = state.objects.volumes.store.get(&member.local_volume);
     volume.is_some_and(|v| v.spec.volume_group.is_empty() || v.spec.volume_group == held.name_any())
-}
-
-fn age(held: &LocalVolumeGroup) -> Duration {
-    let made = held
-        .creation_timestamp()
-        .map_or_else(Timestamp::now, |t| t.0);
-    Duration::try_from(Timestamp::now().duration_since(made)).unwrap_or_default()
 }
 
 async fn observe(state: &State, held: &LocalVolumeGroup) -> Result<Vec<Fact>, WriteError> {

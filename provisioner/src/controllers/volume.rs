@@ -114,7 +114,7 @@ async fn apply(state: &State, key: &str, step: Step) -> Result<(), WriteError> {
             state
                 .objects
                 .change(&*latest(state, key)?, |v| {
-                    add_finalizer(v, finalizers::VOLUME)
+                    add_finalizer(v, finalizers::VOLUME);
                 })
                 .await?;
         }
@@ -205,7 +205,7 @@ async fn set_status(state: &State, key: &str, summary: Summary) -> Result<(), Wr
         VolumeState::ToBeDeleted => {
             state
                 .events
-                .record(&after, Severity::Normal, "VolumeDeleting", message(&after))
+                .record(&after, Severity::Normal, "VolumeDeleting", message(&after));
         }
         VolumeState::Unset
         | VolumeState::Creating

@@ -52,10 +52,10 @@ fn log(refusal: &Refusal) {
     let code = word(refusal.code);
     match refusal.code {
         Code::Internal | Code::Unknown | Code::DataLoss => {
-            tracing::error!(code, error = %refusal, "call failed")
+            tracing::error!(code, error = %refusal, "call failed");
         }
         Code::Unavailable | Code::DeadlineExceeded => {
-            tracing::warn!(code, error = %refusal, "call not done")
+            tracing::warn!(code, error = %refusal, "call not done");
         }
         Code::Aborted => tracing::debug!(code, error = %refusal, "call not done"),
         Code::Ok

@@ -16,10 +16,11 @@ use kube::ResourceExt;
 use tokio::time::Instant;
 
 use super::{
-    refusal::Refusal,
+    refusal::{Refusal, persist},
     request::{self, ClaimRef, Topology},
 };
 use crate::{
+    attachments,
     decide::{
         expand, name, replica,
         size::{self, Range},
@@ -239,7 +240,7 @@ async fn misplaced(
         Err(error) => return error.into(),
     }
     tracing::info!(volume = %name, on = %here, wanted_on = %there, "volume of an earlier attempt removed");
-    match request_deletion(state, volume).await {
+    match request_deletion(state, &name).await {
         Ok(()) => Refusal::aborted(format!(
             "volume {name:?} of an earlier attempt on {here} is being removed; try again for {there}"
         )),
@@ -247,13 +248,23 @@ async fn misplaced(
     }
 }
 
-/// Records that the volume is to be destroyed.
-pub async fn request_deletion(state: &State, volume: &LocalVolume) -> Result<(), Refusal> {
-    state
-        .objects
-        .change(volume, |v| v.spec.delete = true)
-        .await?;
-    Ok(())
+/// Records that the volume is to be destroyed, unless it is published.
+pub async fn request_deletion(state: &State, name: &str) -> Result<(), Refusal> {
+    persist(|| async {
+        let found = state.objects.read::<LocalVolume>(name).await?;
+        let Some(volume) = found.filter(|v| !v.spec.delete) else {
+            return Ok(());
+        };
+        let volume = attachments::heal(state, &volume).await?;
+        if let Some(node) = published_node(&volume) {
+            return Err(Refusal::precondition(format!(
+                "volume {name:?} is published on node {node}; it can be deleted when its pods have ended and it is detached"
+            )));
+        }
+        state.objects.change(&volume, |v| v.spec.delete = true).await?;
+        Ok(())
+    })
+    .await
 }
 
 /// The node can't make the volume: nothing of it is left, and the caller is told to look elsewhere. A volume that had been made
@@ -288,7 +299,7 @@ async fn discard(state: &State, name: &str, why: &str) -> Result<(), Refusal> {
         state
             .events
             .record(&volume, Severity::Warning, "CreationFailed", why);
-        request_deletion(state, &volume).await?;
+        request_deletion(state, name).await?;
         wait::until_gone(state, name, Instant::now() + Duration::from_secs(5)).await;
     }
     Ok(())

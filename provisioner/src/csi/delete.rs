@@ -3,12 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hawser_api::LocalVolume;
 use hawser_csi::v1::{DeleteVolumeRequest, DeleteVolumeResponse};
 use tokio::time::Instant;
 
 use super::{create::request_deletion, refusal::Refusal, request};
-use crate::{attachments, decide::volume::published_node, state::State, wait};
+use crate::{state::State, wait};
 
 /// How long the answer waits for a volume that is destroyed quickly.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,18 +26,7 @@ pub(super) async fn delete(
     if !crate::decide::name::is_volume_name(&id) {
         return Ok(DeleteVolumeResponse {});
     }
-    let Some(volume) = state.objects.read::<LocalVolume>(&id).await? else {
-        return Ok(DeleteVolumeResponse {});
-    };
-    if !volume.spec.delete {
-        let volume = attachments::heal(&state, &volume).await?;
-        if let Some(node) = published_node(&volume) {
-            return Err(Refusal::precondition(format!(
-                "volume {id:?} is published on node {node}; it can be deleted when its pods have ended and it is detached"
-            )));
-        }
-        request_deletion(&state, &volume).await?;
-    }
+    request_deletion(&state, &id).await?;
     if !wait::until_gone(&state, &id, Instant::now() + PATIENCE).await {
         tracing::info!(volume = %id, "its node still destroys the data");
     }

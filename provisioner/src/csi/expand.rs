@@ -11,7 +11,7 @@ use kube::{ResourceExt, api::ObjectMeta};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    refusal::Refusal,
+    refusal::{Refusal, persist},
     request::{self, Access},
 };
 use crate::{
@@ -86,7 +86,7 @@ pub(super) async fn expand(
         )));
     }
     if has < ask.range.required {
-        submit(&state, id, ask.size).await?;
+        persist(|| submit(&state, id, ask.size)).await?;
         wait(&state, id, ask.range.required, deadline).await?;
     }
     let volume = state
@@ -147,13 +147,16 @@ async fn submit(state: &State, id: &str, size: i64) -> Result<(), Refusal> {
 async fn wait(state: &State, id: &str, required: i64, deadline: Instant) -> Result<(), Refusal> {
     let mut expansions = state.objects.expansions.store.changed();
     let mut replicas = state.objects.replicas.store.changed();
+    let mut volumes = state.objects.volumes.store.changed();
     loop {
         expansions.mark_unchanged();
         replicas.mark_unchanged();
+        volumes.mark_unchanged();
         let Some(volume) = state.objects.volumes.store.get(id) else {
             return Err(Refusal::no_such_volume(id));
         };
-        if allocated(&volume, &state.replicas_of(id)) >= required {
+        let recorded = volume.spec.required_capacity_bytes >= required;
+        if recorded && allocated(&volume, &state.replicas_of(id)) >= required {
             return Ok(());
         }
         let operation = state.objects.expansions.store.get(id);
@@ -189,11 +192,12 @@ async fn wait(state: &State, id: &str, required: i64, deadline: Instant) -> Resu
                 size::show(required)
             )));
         }
-        // Both are cancel-safe; what changed is looked at anew.
+        // All are cancel-safe; what changed is looked at anew.
         let either = async {
             tokio::select! {
                 _ = expansions.changed() => {}
                 _ = replicas.changed() => {}
+                _ = volumes.changed() => {}
             }
         };
         let _ = timeout_at(deadline, either).await;

@@ -11,7 +11,7 @@ use hawser_csi::v1::{
 use hawser_runtime::events::Severity;
 
 use super::{
-    refusal::Refusal,
+    refusal::{Refusal, persist},
     request::{self, Access},
 };
 use crate::{
@@ -61,16 +61,25 @@ pub(super) async fn publish(
         .guards
         .take(&id)
         .ok_or_else(|| Refusal::aborted(format!("another call is working on volume {id:?}")))?;
+    persist(|| attempt(&state, &id, &ask)).await
+}
+
+/// Decides on the volume as it is now, and records the decision if the volume is still so.
+async fn attempt(
+    state: &State,
+    id: &str,
+    ask: &Ask,
+) -> Result<ControllerPublishVolumeResponse, Refusal> {
     let volume = state
         .objects
-        .read::<LocalVolume>(&id)
+        .read::<LocalVolume>(id)
         .await?
-        .ok_or_else(|| Refusal::no_such_volume(&id))?;
-    let replicas = state.replicas_of(&id);
-    match publish::decide(&volume, &replicas, &ask) {
+        .ok_or_else(|| Refusal::no_such_volume(id))?;
+    let replicas = state.replicas_of(id);
+    match publish::decide(&volume, &replicas, ask) {
         Decision::HeldBy { node } => {
-            let healed = attachments::heal(&state, &volume).await?;
-            match publish::decide(&healed, &replicas, &ask) {
+            let healed = attachments::heal(state, &volume).await?;
+            match publish::decide(&healed, &replicas, ask) {
                 Decision::HeldBy { .. } => Err(Refusal::precondition(format!(
                     "volume {id:?} is published on node {node}, and a local volume is used on one node at a time; \
                      it can go to node {} when it is detached there",
@@ -78,12 +87,12 @@ pub(super) async fn publish(
                 ))),
                 decision
                 @ (Decision::Already { .. } | Decision::Grant { .. } | Decision::No(_)) => {
-                    carry_out(&state, &healed, &ask, decision).await
+                    carry_out(state, &healed, ask, decision).await
                 }
             }
         }
         decision @ (Decision::Already { .. } | Decision::Grant { .. } | Decision::No(_)) => {
-            carry_out(&state, &volume, &ask, decision).await
+            carry_out(state, &volume, ask, decision).await
         }
     }
 }
@@ -148,18 +157,18 @@ pub(super) async fn unpublish(
         .guards
         .take(&id)
         .ok_or_else(|| Refusal::aborted(format!("another call is working on volume {id:?}")))?;
-    let Some(volume) = state.objects.read::<LocalVolume>(&id).await? else {
-        return Ok(ControllerUnpublishVolumeResponse {});
-    };
-    let there = published_node(&volume).is_some_and(|held| node.is_empty() || held == node);
-    if there {
-        let volume = attachments::clear(&state, &volume).await?;
-        state.events.record(
-            &volume,
-            Severity::Normal,
-            "Unpublished",
-            format!("from node {node}"),
-        );
-    }
-    Ok(ControllerUnpublishVolumeResponse {})
+    persist(|| async {
+        let found = state.objects.read::<LocalVolume>(&id).await?;
+        let there =
+            |v: &LocalVolume| published_node(v).is_some_and(|held| node.is_empty() || held == node);
+        if let Some(volume) = found.filter(there) {
+            let volume = attachments::clear(&state, &volume).await?;
+            let message = format!("from node {node}");
+            state
+                .events
+                .record(&volume, Severity::Normal, "Unpublished", message);
+        }
+        Ok(ControllerUnpublishVolumeResponse {})
+    })
+    .await
 }

@@ -11,6 +11,25 @@ use crate::{decide::size::SizeError, objects::WriteError};
 pub struct Refusal {
     pub code: Code,
     pub message: String,
+    /// Only because somebody else wrote the object first: the same attempt on the object as it is now may do.
+    conflict: bool,
+}
+
+/// How often an attempt starts again because somebody else was faster: the controllers write a volume's status a few times
+/// while it comes to life.
+const MOST_CONFLICTS: usize = 10;
+
+/// Makes the attempt, and makes it again if all that hindered it was another write of the same object.
+pub async fn persist<T, F: Future<Output = Result<T, Refusal>>>(
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, Refusal> {
+    let mut conflicts = 0;
+    loop {
+        match attempt().await {
+            Err(refusal) if refusal.conflict && conflicts < MOST_CONFLICTS => conflicts += 1,
+            other => return other,
+        }
+    }
 }
 
 impl Refusal {
@@ -18,6 +37,7 @@ impl Refusal {
         Self {
             code,
             message: message.into(),
+            conflict: false,
         }
     }
 
@@ -95,6 +115,10 @@ impl From<WriteError> for Refusal {
             | WriteError::Unavailable { .. } => Code::Unavailable,
             WriteError::Rejected { .. } => Code::Internal,
         };
-        Self::new(code, error.to_string())
+        let conflict = matches!(error, WriteError::Conflict { .. });
+        Self {
+            conflict,
+            ..Self::new(code, error.to_string())
+        }
     }
 }

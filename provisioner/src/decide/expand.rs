@@ -8,6 +8,8 @@ use hawser_api::{
     LocalVolume, LocalVolumeExpand, LocalVolumeReplica, OperationState, ReplicaState,
 };
 
+use kube::ResourceExt;
+
 use super::{replica, size};
 
 /// What to do next.
@@ -54,6 +56,7 @@ pub fn next(
     gave_up: bool,
 ) -> Next {
     let status = operation.status.clone().unwrap_or_default();
+    let leaving = volume.is_none_or(|v| v.spec.delete);
     let enter = |state: OperationState, message: String| Next::Enter { state, message };
     if operation.spec.abort {
         if matches!(
@@ -83,10 +86,14 @@ pub fn next(
             },
         },
         OperationState::InProgress => progress(operation, volume, replicas, gave_up),
-        OperationState::Completed => Next::Remove,
+        OperationState::Completed | OperationState::Cancelled | OperationState::Aborted => {
+            Next::Remove
+        }
+        // Made by the CSI call, it goes with its volume; one made by hand keeps its message.
+        OperationState::Failed if leaving && operation.name_any() == operation.spec.volume_name => {
+            Next::Remove
+        }
         OperationState::Failed
-        | OperationState::Cancelled
-        | OperationState::Aborted
         | OperationState::ToBeAborted
         | OperationState::AddReplica
         | OperationState::SyncReplica

@@ -3,16 +3,10 @@
 //! A member of a group whose volume exists is *consumed*. One whose volume does not exist yet is a *reservation*: it keeps room
 //! for a pod that is on its way, and must not outlive that pod.
 
-use std::time::Duration;
-
 use hawser_api::{
     Accessibility, LocalVolumeGroup, LocalVolumeGroupSpec, VolumeGroupMember, names::finalizers,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
-/// How long a reservation holds although no scheduler has chosen a node for its claim. kube-scheduler writes its choice to all
-/// claims of a pod within moments, so this only covers a slow one, and claims that have no pod.
-pub const UNCLAIMED: Duration = Duration::from_secs(60);
 
 /// What is known of the pod that a group was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,13 +63,13 @@ pub struct Dropped {
     pub why: &'static str,
 }
 
-/// Judges the members of a group on `nodes` that is `age` old.
+/// Judges the members of a group on `nodes`. `overdue`: it has waited long enough for a scheduler to choose a node for its claims.
 #[must_use]
-pub fn judge(nodes: &[String], age: Duration, pod: PodState, facts: &[Fact]) -> Verdict {
+pub fn judge(nodes: &[String], overdue: bool, pod: PodState, facts: &[Fact]) -> Verdict {
     let mut members = Vec::new();
     let mut dropped = Vec::new();
     for fact in facts {
-        match ended(nodes, age, pod, fact) {
+        match ended(nodes, overdue, pod, fact) {
             None => members.push(fact.member.clone()),
             Some(why) => dropped.push(Dropped {
                 volume: fact.member.local_volume.clone(),
@@ -90,14 +84,14 @@ pub fn judge(nodes: &[String], age: Duration, pod: PodState, facts: &[Fact]) -> 
     }
 }
 
-fn ended(nodes: &[String], age: Duration, pod: PodState, fact: &Fact) -> Option<&'static str> {
+fn ended(nodes: &[String], overdue: bool, pod: PodState, fact: &Fact) -> Option<&'static str> {
     if fact.consumed {
         return None;
     }
     match (&fact.claim, pod) {
         (_, PodState::Gone) => Some("its pod is gone"),
         (ClaimState::Gone, PodState::Alive) => Some("its claim is gone"),
-        (ClaimState::Gone, PodState::None) if age > UNCLAIMED => Some("nobody came for it"),
+        (ClaimState::Gone, PodState::None) if overdue => Some("nobody came for it"),
         (ClaimState::Bound, _) => Some("its claim has a volume"),
         (
             ClaimState::Waiting {
@@ -110,7 +104,7 @@ fn ended(nodes: &[String], age: Duration, pod: PodState, fact: &Fact) -> Option<
                 selected_node: None,
             },
             _,
-        ) if age > UNCLAIMED => Some("no node was chosen for its claim"),
+        ) if overdue => Some("no node was chosen for its claim"),
         (ClaimState::Gone | ClaimState::Waiting { .. }, _) => None,
     }
 }
@@ -198,8 +192,8 @@ mod tests {
         }
     }
 
-    fn judged(age: u64, pod: PodState, facts: &[Fact]) -> Vec<&'static str> {
-        match judge(&["n1".to_owned()], Duration::from_secs(age), pod, facts) {
+    fn judged(overdue: bool, pod: PodState, facts: &[Fact]) -> Vec<&'static str> {
+        match judge(&["n1".to_owned()], overdue, pod, facts) {
             Verdict::Keep => Vec::new(),
             Verdict::Shrink { dropped, .. } | Verdict::Remove { dropped } => {
                 dropped.into_iter().map(|d| d.why).collect()
@@ -210,10 +204,7 @@ mod tests {
     #[test]
     fn a_consumed_member_stays_whatever_happens_to_its_pod() {
         let facts = [a_fact("v", true, ClaimState::Gone)];
-        assert_eq!(
-            judge(&[], Duration::MAX, PodState::Gone, &facts),
-            Verdict::Keep
-        );
+        assert_eq!(judge(&[], true, PodState::Gone, &facts), Verdict::Keep);
     }
 
     #[test]
@@ -229,11 +220,11 @@ mod tests {
             ),
         ];
         for (pod, claim, why) in cases {
-            assert_eq!(judged(0, pod, &[a_fact("v", false, claim)]), [why]);
+            assert_eq!(judged(false, pod, &[a_fact("v", false, claim)]), [why]);
         }
         assert!(
             judged(
-                3600,
+                true,
                 PodState::Alive,
                 &[a_fact("v", false, waiting(Some("n1")))]
             )
@@ -244,11 +235,11 @@ mod tests {
     #[test]
     fn a_claim_without_a_chosen_node_is_waited_for_a_while() {
         let fact = [a_fact("v", false, waiting(None))];
-        assert!(judged(59, PodState::Alive, &fact).is_empty());
-        assert_eq!(judged(61, PodState::Alive, &fact).len(), 1);
+        assert!(judged(false, PodState::Alive, &fact).is_empty());
+        assert_eq!(judged(true, PodState::Alive, &fact).len(), 1);
         let nobody = [a_fact("v", false, ClaimState::Gone)];
-        assert!(judged(59, PodState::None, &nobody).is_empty());
-        assert_eq!(judged(61, PodState::None, &nobody).len(), 1);
+        assert!(judged(false, PodState::None, &nobody).is_empty());
+        assert_eq!(judged(true, PodState::None, &nobody).len(), 1);
     }
 
     #[test]
@@ -257,8 +248,7 @@ mod tests {
             a_fact("v1", true, ClaimState::Bound),
             a_fact("v2", false, ClaimState::Gone),
         ];
-        let Verdict::Shrink { members, dropped } =
-            judge(&[], Duration::ZERO, PodState::Alive, &facts)
+        let Verdict::Shrink { members, dropped } = judge(&[], false, PodState::Alive, &facts)
         else {
             panic!("must shrink")
         };
@@ -267,11 +257,11 @@ mod tests {
             ("v1", "v2")
         );
         assert!(matches!(
-            judge(&[], Duration::ZERO, PodState::Alive, &facts[1..]),
+            judge(&[], false, PodState::Alive, &facts[1..]),
             Verdict::Remove { .. }
         ));
         assert!(matches!(
-            judge(&[], Duration::ZERO, PodState::Alive, &[]),
+            judge(&[], false, PodState::Alive, &[]),
             Verdict::Remove { .. }
         ));
     }

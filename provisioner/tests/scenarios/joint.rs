@@ -13,7 +13,7 @@ async fn the_first_call_of_a_pod_reserves_for_all_its_claims() {
     let world = a_world();
     let provisioner = world.start().await;
     let first = world.claim("data", 6 * GIB, Some("n2"));
-    let second = world.claim("log", 12 * GIB, None);
+    let second = world.claim("log", 12 * GIB, Some("n2"));
     world.pod("db-0", &["data", "log"]);
     provisioner
         .create(claim_request(&first, "data", 6 * GIB, "n2"))

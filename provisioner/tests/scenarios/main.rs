@@ -1,6 +1,14 @@
 //! A real provisioner, called over its socket, in a cluster in memory: each call first, repeated, conflicting, concurrent, and
 //! killed between any two steps.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    clippy::too_many_lines,
+    reason = "all of this crate is tests, its helpers too: a surprise ends the test where it is seen"
+)]
+
 mod capacity;
 mod crash;
 mod create;

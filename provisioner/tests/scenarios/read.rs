@@ -9,7 +9,7 @@ use hawser_csi::v1::{
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{World, mount, nodes::GIB, request};
+use crate::support::{SOON, World, mount, nodes::GIB, request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn volumes_are_listed_in_pages_with_the_node_that_uses_them() {
@@ -103,19 +103,20 @@ async fn a_volume_that_can_not_be_used_is_said_to_be_ill() {
             w.volume("pvc-1").unwrap()["status"]["state"] == "NotReady"
         })
         .await;
-    let condition = client
-        .controller_get_volume(get())
-        .await
-        .unwrap()
-        .into_inner()
-        .status
-        .unwrap()
-        .volume_condition
-        .unwrap();
-    assert!(
-        condition.abnormal && condition.message.contains("I/O errors"),
-        "{condition:?}"
-    );
+    // The answer to the provisioner's write may still be on its way to it.
+    let told = async {
+        loop {
+            let answer = client.controller_get_volume(get()).await.unwrap();
+            let status = answer.into_inner().status.unwrap();
+            let condition = status.volume_condition.unwrap();
+            if condition.abnormal {
+                return condition.message;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let message = tokio::time::timeout(SOON, told).await.expect("it is told");
+    assert!(message.contains("I/O errors"), "{message}");
     let health = client.controller_get_volume_health(ControllerGetVolumeHealthRequest {
         volume_id: "pvc-1".into(),
         ..Default::default()

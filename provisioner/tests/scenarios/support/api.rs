@@ -26,23 +26,23 @@ type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 /// Where an object lies: the collection's path without the namespace (`apis/hwameistor.io/v1alpha1/localvolumes`), the
 /// namespace (empty for cluster scope) and the name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    pub collection: String,
-    pub namespace: String,
-    pub name: String,
+pub(crate) struct Place {
+    pub(crate) collection: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
 }
 
 /// One call that reached the server.
 #[derive(Clone, Debug)]
-pub struct Call {
-    pub verb: &'static str,
-    pub place: Place,
-    pub subresource: String,
-    pub body: Value,
+pub(crate) struct Call {
+    pub(crate) verb: &'static str,
+    pub(crate) place: Place,
+    pub(crate) subresource: String,
+    pub(crate) body: Value,
 }
 
 impl Call {
-    pub fn is_write(&self) -> bool {
+    pub(crate) fn is_write(&self) -> bool {
         matches!(
             self.verb,
             "create" | "replace" | "patch" | "delete" | "deletecollection"
@@ -50,14 +50,14 @@ impl Call {
     }
 
     /// The plural of the kind, e.g. `localvolumes`.
-    pub fn plural(&self) -> &str {
+    pub(crate) fn plural(&self) -> &str {
         self.place.collection.rsplit('/').next().unwrap_or_default()
     }
 }
 
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// Carried out and answered.
     Served,
     /// Not carried out; answered with this status code.
@@ -88,13 +88,13 @@ struct State {
 
 /// The server. Clones share the same objects.
 #[derive(Clone)]
-pub struct FakeApi {
+pub(crate) struct FakeApi {
     state: Arc<Mutex<State>>,
     changed: Arc<watch::Sender<u64>>,
 }
 
 impl FakeApi {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             state: Arc::new(Mutex::new(State {
                 version: 1,
@@ -109,7 +109,7 @@ impl FakeApi {
         }
     }
 
-    pub fn client(&self) -> kube::Client {
+    pub(crate) fn client(&self) -> kube::Client {
         kube::Client::new(self.clone(), "default")
     }
 
@@ -120,42 +120,42 @@ impl FakeApi {
     }
 
     /// Decides the fate of every later call.
-    pub fn judge(&self, judge: impl FnMut(&Call) -> Fate + Send + 'static) {
+    pub(crate) fn judge(&self, judge: impl FnMut(&Call) -> Fate + Send + 'static) {
         self.lock().judge = Some(Box::new(judge));
     }
 
     /// Serves every later call.
-    pub fn serve_all(&self) {
+    pub(crate) fn serve_all(&self) {
         self.lock().judge = None;
     }
 
     /// Everything that was asked so far, in order.
-    pub fn calls(&self) -> Vec<Call> {
+    pub(crate) fn calls(&self) -> Vec<Call> {
         self.lock().calls.clone()
     }
 
-    pub fn forget_calls(&self) {
+    pub(crate) fn forget_calls(&self) {
         self.lock().calls.clear();
     }
 
     /// Tells of every change of any object.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
     /// Ends all watches, as an API server that restarts does.
-    pub fn drop_watches(&self) {
+    pub(crate) fn drop_watches(&self) {
         self.lock().watchers.clear();
     }
 
-    pub fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+    pub(crate) fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         self.list(plural)
             .into_iter()
             .find(|o| o["metadata"]["name"] == name && text(o, "namespace") == namespace)
     }
 
     /// All objects of a kind, by name.
-    pub fn list(&self, plural: &str) -> Vec<Value> {
+    pub(crate) fn list(&self, plural: &str) -> Vec<Value> {
         self.lock()
             .objects
             .iter()
@@ -165,7 +165,7 @@ impl FakeApi {
     }
 
     /// Puts an object (as a user or another component would), or replaces it.
-    pub fn put(&self, collection: &str, mut object: Value) {
+    pub(crate) fn put(&self, collection: &str, mut object: Value) {
         let place = Place {
             collection: collection.to_owned(),
             namespace: text(&object, "namespace").to_owned(),
@@ -190,7 +190,7 @@ impl FakeApi {
     }
 
     /// Changes an object in place; false if it is not there.
-    pub fn edit(
+    pub(crate) fn edit(
         &self,
         plural: &str,
         namespace: &str,
@@ -216,7 +216,7 @@ impl FakeApi {
     }
 
     /// `kubectl delete`: with finalizers the object stays and is marked.
-    pub fn delete(&self, plural: &str, namespace: &str, name: &str) {
+    pub(crate) fn delete(&self, plural: &str, namespace: &str, name: &str) {
         let mut state = self.lock();
         let place = state
             .objects

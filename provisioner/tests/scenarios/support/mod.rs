@@ -1,7 +1,7 @@
 //! A cluster in memory with a real provisioner in it, called over its socket.
 
-pub mod api;
-pub mod nodes;
+pub(crate) mod api;
+pub(crate) mod nodes;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -28,27 +28,28 @@ use tokio::{net::UnixStream, runtime::Runtime};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 /// How long a test waits for what must come.
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// The cluster: API server, nodes, objects of users.
-pub struct World {
-    pub api: FakeApi,
-    pub nodes: Nodes,
-    pub settings: Settings,
+pub(crate) struct World {
+    pub(crate) api: FakeApi,
+    pub(crate) nodes: Nodes,
+    pub(crate) settings: Settings,
 }
 
 impl World {
     /// With these nodes, each with an HDD pool of this size, and the class `hdd`.
-    pub fn new(nodes: &[(&str, i64)]) -> Self {
+    pub(crate) fn new(nodes: &[(&str, i64)]) -> Self {
         let api = FakeApi::new();
         let all = Nodes::start(&api);
         for (node, size) in nodes {
             all.add(node, &[("HDD", *size)]);
         }
         let settings = Settings {
-            ready_timeout: Duration::from_secs(5),
+            ready_timeout: Duration::from_secs(20),
             patience: Duration::from_millis(300),
             reservation_check: Duration::from_millis(50),
+            unclaimed: Duration::from_secs(1),
             ..Settings::new("hwameistor", "test")
         };
         let world = Self {
@@ -60,7 +61,7 @@ impl World {
         world
     }
 
-    pub fn class(&self, name: &str, pool: &str, binding: &str) {
+    pub(crate) fn class(&self, name: &str, pool: &str, binding: &str) {
         self.api.put(
             "apis/storage.k8s.io/v1/storageclasses",
             json!({
@@ -72,7 +73,7 @@ impl World {
     }
 
     /// A claim of the class `hdd` without a volume; returns the name of its volume to be.
-    pub fn claim(&self, name: &str, size: i64, selected_node: Option<&str>) -> String {
+    pub(crate) fn claim(&self, name: &str, size: i64, selected_node: Option<&str>) -> String {
         let mut claim = json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "shop"},
             "spec": {
@@ -92,7 +93,7 @@ impl World {
     }
 
     /// A pod that waits for these claims.
-    pub fn pod(&self, name: &str, claims: &[&str]) {
+    pub(crate) fn pod(&self, name: &str, claims: &[&str]) {
         let volumes: Vec<Value> = claims
             .iter()
             .map(|c| json!({"name": c, "persistentVolumeClaim": {"claimName": c}}))
@@ -107,7 +108,7 @@ impl World {
     }
 
     /// Starts a provisioner that leads.
-    pub async fn start(&self) -> Provisioner {
+    pub(crate) async fn start(&self) -> Provisioner {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("csi.sock");
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -154,7 +155,7 @@ impl World {
     }
 
     /// Waits until `what` holds.
-    pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let mut changes = self.api.changes();
         let waiting = async {
             loop {
@@ -171,7 +172,7 @@ impl World {
         }
     }
 
-    pub fn dump(&self) -> String {
+    pub(crate) fn dump(&self) -> String {
         let mut all = String::new();
         for kind in [
             "localvolumes",
@@ -186,12 +187,12 @@ impl World {
         all
     }
 
-    pub fn volume(&self, name: &str) -> Option<Value> {
+    pub(crate) fn volume(&self, name: &str) -> Option<Value> {
         self.api.get("localvolumes", "", name)
     }
 
     /// Names of the volumes that groups keep room for, or have.
-    pub fn members(&self) -> Vec<String> {
+    pub(crate) fn members(&self) -> Vec<String> {
         let groups = self.api.list("localvolumegroups");
         let members = groups
             .iter()
@@ -202,7 +203,7 @@ impl World {
     }
 
     /// Nothing of any volume is left anywhere.
-    pub fn assert_empty(&self) {
+    pub(crate) fn assert_empty(&self) {
         let left = self.dump();
         assert!(left.is_empty(), "objects are left: {left}");
         assert!(
@@ -213,7 +214,7 @@ impl World {
     }
 
     /// Every logical volume belongs to a living object, and every group's member to a volume.
-    pub fn assert_consistent(&self) {
+    pub(crate) fn assert_consistent(&self) {
         let volumes: Vec<String> = self.names("localvolumes");
         for on_disk in self.nodes.volumes().keys() {
             assert!(
@@ -238,7 +239,7 @@ impl World {
         assert_eq!(self.nodes.overcommitted(), Vec::<String>::new());
     }
 
-    pub fn names(&self, plural: &str) -> Vec<String> {
+    pub(crate) fn names(&self, plural: &str) -> Vec<String> {
         self.api
             .list(plural)
             .iter()
@@ -248,9 +249,9 @@ impl World {
 }
 
 /// A running provisioner. Dropping it is kill -9.
-pub struct Provisioner {
+pub(crate) struct Provisioner {
     channel: Channel,
-    pub permit: Permit,
+    pub(crate) permit: Permit,
     runtime: Option<Runtime>,
     _folder: tempfile::TempDir,
 }
@@ -264,20 +265,23 @@ impl Drop for Provisioner {
 }
 
 impl Provisioner {
-    pub fn controller(&self) -> ControllerClient<Channel> {
+    pub(crate) fn controller(&self) -> ControllerClient<Channel> {
         ControllerClient::new(self.channel.clone())
     }
 
-    pub fn identity(&self) -> IdentityClient<Channel> {
+    pub(crate) fn identity(&self) -> IdentityClient<Channel> {
         IdentityClient::new(self.channel.clone())
     }
 
-    pub async fn create(&self, request: CreateVolumeRequest) -> Result<csi::Volume, tonic::Status> {
+    pub(crate) async fn create(
+        &self,
+        request: CreateVolumeRequest,
+    ) -> Result<csi::Volume, tonic::Status> {
         let answer = self.controller().create_volume(request).await?;
         Ok(answer.into_inner().volume.unwrap())
     }
 
-    pub async fn delete(&self, volume: &str) -> Result<(), tonic::Status> {
+    pub(crate) async fn delete(&self, volume: &str) -> Result<(), tonic::Status> {
         let request = csi::DeleteVolumeRequest {
             volume_id: volume.to_owned(),
             ..Default::default()
@@ -285,7 +289,7 @@ impl Provisioner {
         self.controller().delete_volume(request).await.map(drop)
     }
 
-    pub async fn publish(
+    pub(crate) async fn publish(
         &self,
         volume: &str,
         node: &str,
@@ -304,7 +308,7 @@ impl Provisioner {
             .publish_context)
     }
 
-    pub async fn unpublish(&self, volume: &str, node: &str) -> Result<(), tonic::Status> {
+    pub(crate) async fn unpublish(&self, volume: &str, node: &str) -> Result<(), tonic::Status> {
         let request = csi::ControllerUnpublishVolumeRequest {
             volume_id: volume.to_owned(),
             node_id: node.to_owned(),
@@ -316,7 +320,7 @@ impl Provisioner {
             .map(drop)
     }
 
-    pub async fn expand(
+    pub(crate) async fn expand(
         &self,
         volume: &str,
         size: i64,
@@ -338,7 +342,7 @@ impl Provisioner {
     }
 }
 
-pub fn mount(fs_type: &str) -> VolumeCapability {
+pub(crate) fn mount(fs_type: &str) -> VolumeCapability {
     VolumeCapability {
         access_mode: Some(AccessMode {
             mode: Mode::SingleNodeWriter.into(),
@@ -350,7 +354,7 @@ pub fn mount(fs_type: &str) -> VolumeCapability {
     }
 }
 
-pub fn block() -> VolumeCapability {
+pub(crate) fn block() -> VolumeCapability {
     VolumeCapability {
         access_mode: Some(AccessMode {
             mode: Mode::SingleNodeWriter.into(),
@@ -359,7 +363,7 @@ pub fn block() -> VolumeCapability {
     }
 }
 
-pub fn on(node: &str) -> Option<TopologyRequirement> {
+pub(crate) fn on(node: &str) -> Option<TopologyRequirement> {
     let topology = Topology {
         segments: [(names::LVM_TOPOLOGY_KEY.to_owned(), node.to_owned())].into(),
     };
@@ -370,7 +374,7 @@ pub fn on(node: &str) -> Option<TopologyRequirement> {
 }
 
 /// A request without a claim.
-pub fn request(name: &str, size: i64) -> CreateVolumeRequest {
+pub(crate) fn request(name: &str, size: i64) -> CreateVolumeRequest {
     CreateVolumeRequest {
         name: name.to_owned(),
         capacity_range: Some(CapacityRange {
@@ -386,7 +390,12 @@ pub fn request(name: &str, size: i64) -> CreateVolumeRequest {
 }
 
 /// A request for a claim in `shop`, as external-provisioner makes it for a pod that was scheduled.
-pub fn claim_request(volume: &str, claim: &str, size: i64, node: &str) -> CreateVolumeRequest {
+pub(crate) fn claim_request(
+    volume: &str,
+    claim: &str,
+    size: i64,
+    node: &str,
+) -> CreateVolumeRequest {
     let mut request = request(volume, size);
     request
         .parameters

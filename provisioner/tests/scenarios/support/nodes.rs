@@ -11,8 +11,8 @@ use tokio::task::AbortHandle;
 
 use super::api::FakeApi;
 
-pub const MIB: i64 = 1 << 20;
-pub const GIB: i64 = 1 << 30;
+pub(crate) const MIB: i64 = 1 << 20;
+pub(crate) const GIB: i64 = 1 << 30;
 const EXTENT: i64 = 4 * MIB;
 const LSN: &str = "apis/hwameistor.io/v1alpha1";
 
@@ -31,7 +31,7 @@ struct Disks {
 }
 
 /// All nodes. They work until dropped.
-pub struct Nodes {
+pub(crate) struct Nodes {
     disks: Arc<Mutex<Disks>>,
     api: FakeApi,
     worker: AbortHandle,
@@ -45,7 +45,7 @@ impl Drop for Nodes {
 
 impl Nodes {
     /// Starts them; none yet.
-    pub fn start(api: &FakeApi) -> Self {
+    pub(crate) fn start(api: &FakeApi) -> Self {
         let disks: Arc<Mutex<Disks>> = Arc::default();
         let (shared, server) = (disks.clone(), api.clone());
         let mut changes = api.changes();
@@ -70,7 +70,7 @@ impl Nodes {
     }
 
     /// A node with pools of these classes and sizes.
-    pub fn add(&self, node: &str, pools: &[(&str, i64)]) {
+    pub(crate) fn add(&self, node: &str, pools: &[(&str, i64)]) {
         for (class, size) in pools {
             self.lock().pools.insert(
                 (node.to_owned(), format!("LocalStorage_Pool{class}")),
@@ -92,30 +92,30 @@ impl Nodes {
     }
 
     /// The node does nothing any more (its objects stay).
-    pub fn stop(&self, node: &str) {
+    pub(crate) fn stop(&self, node: &str) {
         self.lock().down.insert(node.to_owned());
     }
 
     /// The node works again.
-    pub fn resume(&self, node: &str) {
+    pub(crate) fn resume(&self, node: &str) {
         self.lock().down.remove(node);
         work(&self.api, &self.disks);
     }
 
     /// Everything that the node is asked to make or grow fails so.
-    pub fn fail(&self, node: &str, reason: &str, message: &str) {
+    pub(crate) fn fail(&self, node: &str, reason: &str, message: &str) {
         self.lock()
             .failing
             .insert(node.to_owned(), (reason.to_owned(), message.to_owned()));
     }
 
-    pub fn mend(&self, node: &str) {
+    pub(crate) fn mend(&self, node: &str) {
         self.lock().failing.remove(node);
         work(&self.api, &self.disks);
     }
 
     /// Names and sizes of all logical volumes on all nodes.
-    pub fn volumes(&self) -> BTreeMap<String, i64> {
+    pub(crate) fn volumes(&self) -> BTreeMap<String, i64> {
         let disks = self.lock();
         let names: Vec<&String> = disks.volumes.keys().map(|(_, volume)| volume).collect();
         assert_eq!(
@@ -131,7 +131,7 @@ impl Nodes {
     }
 
     /// Pools that were asked for more than they have, ever.
-    pub fn overcommitted(&self) -> Vec<String> {
+    pub(crate) fn overcommitted(&self) -> Vec<String> {
         self.lock().overcommitted.clone()
     }
 }
