@@ -315,7 +315,7 @@ async fn a_claim_grows(scope: &Scope, story: &mut Story) -> Result<()> {
             if capacity != "2Gi" {
                 return Ok(Err(Pending::because(format!("it has {capacity}"))));
             }
-            let script = format!("df -k {mount} | tail -n 1 | awk '{{print $2}}'");
+            let script = format!("df -P -k {mount} | tail -n 1 | awk '{{print $2}}'");
             let kib: i64 = scope
                 .exec(&pod_name(2), &script, PATIENCE)
                 .await?

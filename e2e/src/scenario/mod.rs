@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Result, ensure};
 
 use crate::check;
-use crate::kit::dump;
+use crate::kit::{Scope, dump};
 use crate::lab::{Lab, Place};
 use crate::progress::Progress;
 use crate::up::{self, Options};
@@ -37,9 +37,15 @@ struct Scenario {
 /// All scenarios, in the order in which they run.
 const SCENARIOS: &[Scenario] = &[
     Scenario {
+        name: "pools",
+        about: "Hawser runs on a new cluster; blank disks are found, claimed, and become pools",
+        routine: true,
+        run: |lab| Box::pin(async move { pools(&lab).await }),
+    },
+    Scenario {
         name: "main-job",
         about: "the demonstration: from blank disks to a StatefulSet that survives, and back",
-        routine: true,
+        routine: false,
         run: |lab| Box::pin(async move { crate::demo::run(&lab).await }),
     },
     Scenario {
@@ -61,6 +67,29 @@ const SCENARIOS: &[Scenario] = &[
         run: |lab| Box::pin(async move { uninstall::run(&lab).await }),
     },
 ];
+
+/// Blank disks become pools, as the API and as LVM on the nodes see it.
+async fn pools(lab: &Lab) -> Result<()> {
+    let scope = Scope::open(lab, "pools").await?;
+    let pools = scope.ensure_pools().await?;
+    for pool in &pools {
+        let report = lab
+            .sh(
+                &pool.node,
+                &format!("vgs --noheadings -o pv_count {}", pool.name),
+            )?
+            .checked()?;
+        ensure!(
+            report.trim() == pool.disks.to_string(),
+            "{} reports {} disks in {}, LVM has {}",
+            pool.node,
+            pool.disks,
+            pool.name,
+            report.trim()
+        );
+    }
+    scope.close().await
+}
 
 /// What `cargo lab test` takes.
 #[derive(Clone, Debug, clap::Args)]

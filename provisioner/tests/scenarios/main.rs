@@ -6,6 +6,13 @@
     clippy::panic,
     clippy::wildcard_enum_match_arm,
     clippy::too_many_lines,
+    clippy::doc_markdown,
+    clippy::semicolon_if_nothing_returned,
+    clippy::redundant_closure,
+    clippy::redundant_closure_for_method_calls,
+    clippy::manual_assert,
+    clippy::unnecessary_wraps,
+    clippy::format_push_string,
     reason = "all of this crate is tests, its helpers too: a surprise ends the test where it is seen"
 )]
 
