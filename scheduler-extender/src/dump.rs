@@ -157,3 +157,39 @@ fn take(
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let error = read(file.path()).map(|dump| dump.used).unwrap_err();
+        error
+            .to_string()
+            .replace(&file.path().display().to_string(), "FILE")
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert_eq!(refused("{"), "FILE is not JSON");
+        assert_eq!(refused("items: ["), "FILE is not YAML");
+        assert_eq!(
+            refused("kind: Pod\n"),
+            "FILE is a Pod: it must be a List, as `kubectl get nodes,pvc -o yaml` prints it"
+        );
+        assert_eq!(
+            refused(r#"{"kind": "List", "items": [{"kind": "Pod"}]}"#),
+            "FILE: item 0 has no apiVersion or kind"
+        );
+        let wrong = r#"{"kind": "List", "items": [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": 3}}]}"#;
+        assert_eq!(refused(wrong), "FILE: item 0, Node n1");
+        let missing = read(Path::new("/does/not/exist"))
+            .map(|dump| dump.used)
+            .unwrap_err();
+        assert_eq!(missing.to_string(), "can't read /does/not/exist");
+    }
+}

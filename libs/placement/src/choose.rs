@@ -134,6 +134,9 @@ impl fmt::Display for Refusal {
         if let [(node, reasons)] = self.nodes.as_slice() {
             return write!(f, "node {node}: {}", Sentence(reasons));
         }
+        if self.nodes.is_empty() {
+            return f.write_str("there is no node to choose from");
+        }
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for (_, reasons) in &self.nodes {
             *counts.entry(Sentence(reasons).to_string()).or_default() += 1;

@@ -40,6 +40,8 @@ pub struct VolumePlan {
 pub struct Evaluator<'a> {
     cluster: &'a Cluster,
     request: &'a Request,
+    /// Existing volumes, by name.
+    bound: Vec<(&'a Volume, &'a BoundVolume)>,
     wanted: Vec<Wanted<'a>>,
     further: Further<'a>,
 }
@@ -55,9 +57,12 @@ impl<'a> Evaluator<'a> {
     pub fn new(cluster: &'a Cluster, request: &'a Request) -> Self {
         let wanted = local::wanted(request);
         let further = Further::new(cluster, request, &wanted);
+        let mut bound: Vec<_> = request.bound_volumes().collect();
+        bound.sort_by(|a, b| a.0.name.cmp(&b.0.name));
         Self {
             cluster,
             request,
+            bound,
             wanted,
             further,
         }
@@ -120,7 +125,7 @@ impl<'a> Evaluator<'a> {
     /// Volumes that exist: the node must have a usable copy of each.
     fn existing(&self, node: &Node, reasons: &mut Vec<Reason>) -> (Tier, usize) {
         let (mut tier, mut up_to_date) = (Tier::Good, 0);
-        for (volume, bound) in self.request.bound_volumes() {
+        for (volume, bound) in &self.bound {
             match self.copy_here(node, volume, bound) {
                 Err(reason) => reasons.push(reason),
                 Ok(ReplicaState::UpToDate) => up_to_date += 1,

@@ -15,9 +15,9 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::cluster::{Cluster, Name, Node, StorageState};
+use crate::cluster::{Cluster, Name, Node, Pool, Reservation, StorageState};
 use crate::local::{self, Wanted};
-use crate::pack::{Item, Packing, pack};
+use crate::pack::{Bin, Item, Packing, pack};
 use crate::reason::{Exclusions, Reason};
 use crate::request::{ReplicaState, Request};
 use crate::score::RoomLeft;
@@ -240,7 +240,7 @@ impl<'a> Further<'a> {
     }
 
     /// Each layer on one node, or nothing.
-    fn together(&self, order: &[&Able<'a>]) -> Option<Vec<Vec<(Place, &'a Node)>>> {
+    fn together(&self, order: &[&Able<'a>]) -> Option<Placed<'a>> {
         let mut places = vec![Vec::new(); self.wanted.len()];
         let mut used: Vec<&Name> = Vec::new();
         for layer in 1..=self.layers() {
@@ -266,54 +266,19 @@ impl<'a> Further<'a> {
     }
 
     /// Each copy by itself.
-    fn spread(&self, order: &[&Able<'a>]) -> Result<Vec<Vec<(Place, &'a Node)>>, Reason> {
+    fn spread(&self, order: &[&Able<'a>]) -> Result<Placed<'a>, Reason> {
         let copies: usize = self
             .wanted
             .iter()
             .map(|one| usize::from(one.new.copies) - 1)
             .sum();
-        let (mut bins, mut at, mut node_slots) = (Vec::new(), Vec::new(), Vec::new());
-        let mut bins_of: HashMap<&str, Vec<(usize, usize)>> = HashMap::new();
-        let mut items = Vec::new();
+        let mut pools = Pools::default();
+        let mut items = Vec::with_capacity(copies);
         for (k, one) in self.wanted.iter().enumerate() {
-            let mut candidates = Vec::new();
-            for able in order.iter().filter(|able| able.alone[k]).take(copies) {
-                let node = able.node;
-                let known = bins_of.entry(&node.name).or_insert_with(|| {
-                    let slots = node.volume_limit.map(|limit| {
-                        limit.saturating_sub(node.volumes(|held| self.request.owns(held)))
-                    });
-                    node_slots.push(slots.unwrap_or(u64::MAX));
-                    let pools = local::pools_by_preference(
-                        self.request,
-                        (node, (0..node.pools.len()).collect()),
-                    );
-                    let first = bins.len();
-                    bins.extend(
-                        pools
-                            .iter()
-                            .map(|(_, pool, room)| local::bin(node_slots.len() - 1, pool, room)),
-                    );
-                    at.extend(pools.iter().map(|&(_, pool, _)| (node, pool)));
-                    pools
-                        .iter()
-                        .enumerate()
-                        .map(|(i, &(index, _, _))| (first + i, index))
-                        .collect()
-                });
-                let fits = |index: usize| {
-                    let pool = &node.pools[index];
-                    let room = node.room(pool, |held| self.request.owns(held));
-                    pool.class == one.new.class
-                        && !local::candidates(&self.wanted, k, &[(index, pool, room)]).is_empty()
-                };
-                candidates.extend(
-                    known
-                        .iter()
-                        .filter(|(_, index)| fits(*index))
-                        .map(|(bin, _)| *bin),
-                );
-            }
+            let able = order.iter().filter(|able| able.alone[k]).take(copies);
+            let candidates = able
+                .flat_map(|able| self.bins_for(k, able.node, &mut pools))
+                .collect();
             let item = Item {
                 group: k,
                 size: one.new.size,
@@ -322,24 +287,47 @@ impl<'a> Further<'a> {
             };
             items.extend(std::iter::repeat_n(item, usize::from(one.new.copies) - 1));
         }
-        match pack(&items, bins, node_slots) {
+        match pack(&items, pools.bins, pools.node_slots) {
             Packing::Impossible => Err(self.refusal()),
             Packing::Undecided => Err(Reason::Undecided { volumes: copies }),
             Packing::Found(found) => {
                 let mut places = vec![Vec::new(); self.wanted.len()];
                 for (item, bin) in items.iter().zip(found) {
-                    let (node, pool) = at[bin];
-                    places[item.group].push((
-                        Place {
-                            node: node.name.clone(),
-                            pool: pool.name.clone(),
-                        },
-                        node,
-                    ));
+                    let (node, pool) = pools.at[bin];
+                    let place = Place {
+                        node: node.name.clone(),
+                        pool: pool.name.clone(),
+                    };
+                    places[item.group].push((place, node));
                 }
                 Ok(places)
             }
         }
+    }
+
+    /// The node's pools that can take volume `k` alone, the most wanted first.
+    fn bins_for(&self, k: usize, node: &'a Node, pools: &mut Pools<'a>) -> Vec<usize> {
+        let mine = |held: &Reservation| self.request.owns(held);
+        let first = *pools.first_of.entry(&node.name).or_insert_with(|| {
+            let used = node.volumes(mine);
+            let slots = node.volume_limit.map(|limit| limit.saturating_sub(used));
+            pools.node_slots.push(slots.unwrap_or(u64::MAX));
+            let first = pools.bins.len();
+            let node_index = pools.node_slots.len() - 1;
+            for pool in &node.pools {
+                let room = node.room(pool, mine);
+                pools.bins.push(local::bin(node_index, pool, &room));
+                pools.at.push((node, pool));
+            }
+            first
+        });
+        let class = self.wanted[k].new.class;
+        let of_class = (0..node.pools.len()).filter(|&p| node.pools[p].class == class);
+        let by_preference = local::pools_by_preference(self.request, node, of_class);
+        local::candidates(&self.wanted, k, &by_preference)
+            .into_iter()
+            .map(|at| first + by_preference[at].0)
+            .collect()
     }
 
     fn refusal(&self) -> Reason {
@@ -356,4 +344,18 @@ impl<'a> Further<'a> {
             counts: self.counts,
         }
     }
+}
+
+/// For each wanted volume, its places and their nodes.
+type Placed<'a> = Vec<Vec<(Place, &'a Node)>>;
+
+/// The pools that take part in a search over several nodes.
+#[derive(Default)]
+struct Pools<'a> {
+    bins: Vec<Bin>,
+    /// What each bin is.
+    at: Vec<(&'a Node, &'a Pool)>,
+    node_slots: Vec<u64>,
+    /// The bin of a node's first pool; the others follow.
+    first_of: HashMap<&'a str, usize>,
 }

@@ -3,7 +3,7 @@
 //! Almost always a node has one pool of a class, and then fitting is a sum. Where somebody made a second volume group of the
 //! same class it is a packing.
 
-use crate::cluster::{Name, Node, Pool, PoolClass, PoolHealth, Room};
+use crate::cluster::{Name, Node, Pool, PoolHealth, Room};
 use crate::pack::{Bin, Item, Packing, pack};
 use crate::reason::{Lack, Reason};
 use crate::request::{NewVolume, Request, Strategy, Volume};
@@ -228,7 +228,8 @@ fn into_several_pools(
         return Ok(());
     };
     let class = wanted[first].new.class;
-    let pools = pools_by_preference(request, class_pools(node, class));
+    let of_class = (0..node.pools.len()).filter(|&p| node.pools[p].class == class);
+    let pools = pools_by_preference(request, node, of_class);
     let mut reasons = Vec::new();
     let mut items = Vec::with_capacity(mine.len());
     for &k in mine {
@@ -282,25 +283,17 @@ fn into_several_pools(
     }
 }
 
-fn class_pools(node: &Node, class: PoolClass) -> (&Node, Vec<usize>) {
-    (
-        node,
-        (0..node.pools.len())
-            .filter(|&p| node.pools[p].class == class)
-            .collect(),
-    )
-}
-
 /// Healthy before degraded, then by room left as the strategy has it, then by name.
 pub(crate) fn pools_by_preference<'n>(
     request: &Request,
-    (node, indexes): (&'n Node, Vec<usize>),
+    node: &'n Node,
+    which: impl Iterator<Item = usize>,
 ) -> Vec<(usize, &'n Pool, Room)> {
-    let room = |pool| node.room(pool, |held| request.owns(held));
-    let mut pools: Vec<_> = indexes
-        .into_iter()
-        .map(|p| (p, &node.pools[p], room(&node.pools[p])))
-        .collect();
+    let with_room = |index: usize| {
+        let pool = &node.pools[index];
+        (index, pool, node.room(pool, |held| request.owns(held)))
+    };
+    let mut pools: Vec<_> = which.map(with_room).collect();
     pools.sort_by(|(_, a, room_a), (_, b, room_b)| {
         let by_room = match request.strategy {
             Strategy::Spread => room_b.free.cmp(&room_a.free),

@@ -259,3 +259,6 @@ impl Toleration {
 fn integer(text: &str) -> Option<i64> {
     text.parse().ok()
 }
+
+#[cfg(test)]
+mod tests;
