@@ -18,6 +18,7 @@ const POOL: &str = "LocalStorage_PoolSSD";
 const MIB: i64 = 1 << 20;
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a few dozen of them in a test")]
 enum Object {
     Node(Node),
     Storage(Box<LocalStorageNode>),
@@ -63,11 +64,11 @@ impl Object {
         match self {
             Self::Node(object) => Fold::<Node>::remove(inventory, &Key::of(object)),
             Self::Storage(object) => {
-                Fold::<LocalStorageNode>::remove(inventory, &Key::of(&**object))
+                Fold::<LocalStorageNode>::remove(inventory, &Key::of(&**object));
             }
             Self::Volume(object) => Fold::<LocalVolume>::remove(inventory, &Key::of(&**object)),
             Self::Replica(object) => {
-                Fold::<LocalVolumeReplica>::remove(inventory, &Key::of(&**object))
+                Fold::<LocalVolumeReplica>::remove(inventory, &Key::of(&**object));
             }
             Self::Group(object) => Fold::<LocalVolumeGroup>::remove(inventory, &Key::of(object)),
         }

@@ -1,5 +1,10 @@
 //! Room and demand, case by case.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "fixtures read best with json!() written where it is used"
+)]
+
 use hawser_api::{LocalStorageNode, LocalVolume, LocalVolumeGroup, LocalVolumeReplica};
 use hawser_inventory::{Fold, Inventory, Key, Unknown};
 use hawser_placement::{Bytes, ReplicaState, Request, StorageState, VolumeKind};
