@@ -1,6 +1,7 @@
 //! The Node service on the wire: checks requests, takes the volume, and runs the operation to its end even if the caller goes away.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hawser_csi::v1::node_server::Node as NodeRpc;
 use hawser_csi::v1::{
@@ -19,6 +20,9 @@ use super::Settings;
 use super::request::{KubeletDir, capability, required_bytes, volume_id};
 use super::status::busy;
 use crate::replica::node::Node;
+
+/// How long a call waits for the volume's upkeep.
+const UPKEEP: Duration = Duration::from_secs(60);
 
 /// The service. Clones share.
 #[derive(Clone)]
@@ -46,11 +50,8 @@ impl NodeService {
         volume: &str,
         work: impl Future<Output = Result<T, Status>> + Send + 'static,
     ) -> Result<Response<T>, Status> {
-        let guard = self
-            .node
-            .locks
-            .try_lock(volume)
-            .ok_or_else(|| busy(volume))?;
+        let taken = tokio::time::timeout(UPKEEP, self.node.locks.for_call(volume)).await;
+        let guard = taken.ok().flatten().ok_or_else(|| busy(volume))?;
         let span = tracing::info_span!("csi", operation, volume);
         let listener = self.node.listener.clone();
         let name = volume.to_owned();

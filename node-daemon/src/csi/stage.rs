@@ -154,6 +154,14 @@ impl NodeService {
         let begun = usable.tags.formatting.is_some();
         match content {
             _ if begun => self.format(volume, usable, fs, options).await,
+            Content::Blank if usable.tags.fs.is_some() => {
+                Err(Status::failed_precondition(format!(
+                    "volume {volume} held a file system of type {}, and none is found on it now: it is not formatted, since \
+                 something destroyed or hides its beginning; look at {} first",
+                    usable.tags.fs.as_ref().map_or("unknown", FsType::as_str),
+                    usable.device.path.display()
+                )))
+            }
             Content::Blank if usable.tags.raw => Err(Status::failed_precondition(format!(
                 "volume {volume} was published as a block device and holds no file system: it is not formatted, since its \
                  blocks may be in use; ask for volumeMode Block, or use a new claim"

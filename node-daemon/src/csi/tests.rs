@@ -26,7 +26,7 @@ use tonic::{Code, Status};
 use super::{Settings, serve};
 use crate::mount::{Content, FsType, Mount};
 use crate::replica::fake::{EXTENT, Extent, FakeNode, POOL, When};
-use crate::replica::node::Node;
+use crate::replica::node::{Node, Settled};
 use crate::replica::plan::{Desired, Stage};
 
 mod upkeep;
@@ -115,8 +115,11 @@ impl Driver {
             bytes: extents * EXTENT,
             ..Desired::default()
         };
-        let (plan, _, failure) = self.node.settle(&desired, &BTreeSet::new()).await.unwrap();
-        assert_eq!((plan.stage, failure), (Stage::Ready, None));
+        let settled = self.node.settle(&desired, &BTreeSet::new()).await.unwrap();
+        assert!(
+            matches!(&settled, Settled::Rest { plan, .. } if plan.stage == Stage::Ready),
+            "{settled:?}"
+        );
     }
 
     fn path(&self, name: &str) -> String {
@@ -409,6 +412,17 @@ async fn what_is_not_blank_is_never_formatted() {
         );
         assert_eq!(driver.content("pvc-1"), content);
     }
+    // What it held is not to be seen any more.
+    driver.volume("pvc-3", 10).await;
+    driver.stage("pvc-3", mounted("", &[])).await.unwrap();
+    driver.unstage("pvc-3").await.unwrap();
+    let key = (POOL.to_owned(), "pvc-3".to_owned());
+    driver.fake.world.lock().lvs.get_mut(&key).unwrap().content = Content::Blank;
+    refused(
+        driver.stage("pvc-3", mounted("", &[])).await,
+        Code::FailedPrecondition,
+        "held a file system of type ext4",
+    );
     // A block volume's content has no signature that a probe knows.
     driver.volume("pvc-2", 10).await;
     driver.stage("pvc-2", block()).await.unwrap();
@@ -587,7 +601,7 @@ async fn one_operation_per_volume_and_others_go_on() {
     let driver = a_driver().await;
     driver.volume("pvc-1", 10).await;
     driver.volume("pvc-2", 10).await;
-    let guard = driver.node.locks.try_lock("pvc-1").unwrap();
+    let guard = driver.node.locks.for_call("pvc-1").await.unwrap();
     refused(
         driver.stage("pvc-1", mounted("", &[])).await,
         Code::Aborted,

@@ -37,15 +37,17 @@ use kube::{Api, Client, ResourceExt};
 
 use tokio::sync::watch;
 
-use node::{Node, NodeError};
+use node::{Node, NodeError, Settled};
 use plan::{Actual, Desired, Plan, Stage};
 
 /// Volumes that settle at a time. LVM changes one group one at a time anyway; the rest of the work is waiting.
 const WORKERS: usize = 6;
-/// How often a volume is looked at though nothing was heard: disks fail without saying so.
+/// How often all volumes are looked at though nothing was heard: disks fail without saying so.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
-/// How soon a volume that is used by a CSI call or waits for something is looked at again.
-const SOON: Duration = Duration::from_secs(2);
+/// How soon a volume that a CSI call works on is looked at again.
+const SOON: Duration = Duration::from_secs(1);
+/// And one that can't go on by itself: without room, in use, being wiped.
+const WAITING: Duration = Duration::from_secs(5);
 
 /// Names of volumes whose replicas are to be settled. The node's listener adds to it.
 pub type Volumes = Queue<String>;
@@ -119,8 +121,8 @@ pub fn run(node: Arc<Node>, around: Surroundings, watches: &Watches, shutdown: &
         gate,
     });
     shutdown.spawn(
-        "volumes known by tags",
-        bring_up(replicas.clone(), shutdown.clone()),
+        "rounds over volumes",
+        rounds(replicas.clone(), queue.clone(), shutdown.clone()),
     );
     queue.run("replicas", WORKERS, shutdown, move |volume| {
         let replicas = replicas.clone();
@@ -128,22 +130,12 @@ pub fn run(node: Arc<Node>, around: Surroundings, watches: &Watches, shutdown: &
     });
 }
 
-/// Makes volumes usable as soon as LVM has them, whether or not the API server answers, and again whenever some appear.
-async fn bring_up(replicas: Arc<Replicas>, shutdown: Shutdown) {
+/// Looks at all volumes once in a while: brings up those that are known by their tags, whether or not the API server answers, and
+/// hands those that have something to do to the queue. One look for all of them.
+async fn rounds(replicas: Arc<Replicas>, queue: Volumes, shutdown: Shutdown) {
     loop {
-        let known = replicas
-            .store
-            .list()
-            .iter()
-            .map(|replica| replica.spec.volume_name.clone())
-            .collect();
-        let destroy = *replicas.gate.borrow();
-        match replicas.node.settle_orphans(&known, destroy).await {
-            Ok(0) => {}
-            Ok(steps) => tracing::info!(steps, "brought up volumes known by their tags"),
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "cannot look at the volumes of this node");
-            }
+        if let Err(error) = replicas.round(&queue).await {
+            tracing::warn!(error = %chain(&error), "cannot look at the volumes of this node");
         }
         tokio::select! {
             () = shutdown.stopping() => return,
@@ -153,39 +145,72 @@ async fn bring_up(replicas: Arc<Replicas>, shutdown: Shutdown) {
 }
 
 impl Replicas {
+    async fn round(&self, queue: &Volumes) -> Result<(), NodeError> {
+        let all = self.store.list();
+        let volumes = all.iter().map(|replica| replica.spec.volume_name.clone());
+        let destroy = *self.gate.borrow();
+        let steps = self
+            .node
+            .settle_orphans(&volumes.collect(), destroy)
+            .await?;
+        if steps > 0 {
+            tracing::info!(steps, "brought up volumes known by their tags");
+        }
+        let names: BTreeSet<String> = all.iter().map(|replica| replica.name_any()).collect();
+        let actual = self.node.look(&names).await?;
+        for object in &all {
+            let Some(desired) = status::desired(object) else {
+                tracing::warn!(
+                    replica = object.name_any(),
+                    "the replica names no volume: left alone"
+                );
+                continue;
+            };
+            let plan = plan::replica(&desired, &actual);
+            let now = Time(Timestamp::now());
+            let wanted = status::status(object, &desired, &plan, &actual, None, &now);
+            if !plan.steps.is_empty() || object.status.as_ref() != Some(&wanted) {
+                queue.add(desired.volume);
+            }
+        }
+        Ok(())
+    }
+
     async fn reconcile(&self, volume: &str) -> Result<Action, ReplicaError> {
         if !*self.gate.borrow() {
             return Ok(Action::RequeueAfter(SOON));
         }
         let all = self.store.list();
         let names: BTreeSet<String> = all.iter().map(|replica| replica.name_any()).collect();
-        let mut again = None;
+        let mut action = Action::Done;
         for object in all
             .iter()
             .filter(|replica| replica.spec.volume_name == volume)
         {
-            let Some(_guard) = self.node.locks.try_lock(volume) else {
-                return Ok(Action::RequeueAfter(SOON));
-            };
-            let pause = self.settle(object, &names).await?;
-            again = again.min(Some(pause)).or(Some(pause));
+            if let Action::RequeueAfter(pause) = self.settle(object, &names).await? {
+                action = Action::RequeueAfter(pause);
+            }
         }
-        Ok(again.map_or(Action::Done, Action::RequeueAfter))
+        Ok(action)
     }
 
     async fn settle(
         &self,
         object: &LocalVolumeReplica,
         names: &BTreeSet<String>,
-    ) -> Result<Duration, ReplicaError> {
+    ) -> Result<Action, ReplicaError> {
         let Some(desired) = status::desired(object) else {
-            tracing::warn!(
-                replica = object.name_any(),
-                "the replica names no volume: left alone"
-            );
-            return Ok(LOOK_AGAIN);
+            return Ok(Action::Done);
         };
-        let (plan, actual, failure) = self.node.settle(&desired, names).await?;
+        let (plan, actual, failure) = match self.node.settle(&desired, names).await? {
+            Settled::Busy => return Ok(Action::RequeueAfter(SOON)),
+            Settled::Rest { plan, actual } => (plan, actual, None),
+            Settled::Failed {
+                plan,
+                actual,
+                reason,
+            } => (plan, actual, Some(reason)),
+        };
         self.report(object, &desired, &plan, &actual, failure.as_deref())
             .await?;
         if plan.stage == Stage::Gone && failure.is_none() {
@@ -196,8 +221,8 @@ impl Replicas {
                 volume: desired.volume,
                 reason,
             }),
-            None if plan.obstacle.is_some() => Ok(SOON.max(LOOK_AGAIN / 12)),
-            None => Ok(LOOK_AGAIN),
+            None if plan.obstacle.is_some() => Ok(Action::RequeueAfter(WAITING)),
+            None => Ok(Action::Done),
         }
     }
 

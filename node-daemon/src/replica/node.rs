@@ -59,6 +59,29 @@ pub enum NodeError {
     },
 }
 
+/// How far a replica came.
+#[derive(Debug)]
+pub enum Settled {
+    /// There is nothing to do now.
+    Rest {
+        /// Without steps.
+        plan: Plan,
+        /// What it was made from.
+        actual: Actual,
+    },
+    /// A step failed.
+    Failed {
+        /// With the step.
+        plan: Plan,
+        /// What it was made from.
+        actual: Actual,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody else works on the volume.
+    Busy,
+}
+
 /// A volume that can be used.
 #[derive(Debug, Clone)]
 pub struct Usable {
@@ -147,7 +170,8 @@ impl Node {
         Ok(actual)
     }
 
-    async fn look(&self, replicas: &BTreeSet<String>) -> Result<Actual, NodeError> {
+    /// As [`Node::observe`], with the jobs, and the replicas that the API knows.
+    pub async fn look(&self, replicas: &BTreeSet<String>) -> Result<Actual, NodeError> {
         let jobs = self.jobs.snapshot();
         let actual = self.observe().await?;
         Ok(Actual {
@@ -204,26 +228,37 @@ impl Node {
         );
     }
 
-    /// Brings one replica to what is wanted, as far as it goes now. The volume must be locked by the caller.
-    ///
-    /// Returns the last plan and what it was made from; steps are left in it only if one of them failed, with the reason.
+    /// Brings one replica to what is wanted, as far as it goes now. The volume is taken only if there is something to do.
     pub async fn settle(
         &self,
         desired: &Desired,
         replicas: &BTreeSet<String>,
-    ) -> Result<(Plan, Actual, Option<String>), NodeError> {
+    ) -> Result<Settled, NodeError> {
+        let mut guard = None;
         let mut left = Vec::new();
         for _ in 0..MOST_ROUNDS {
             let actual = self.look(replicas).await?;
             let plan = plan::replica(desired, &actual);
             if plan.steps.is_empty() {
-                return Ok((plan, actual, None));
+                return Ok(Settled::Rest { plan, actual });
+            }
+            if guard.is_none() {
+                guard = self.locks.for_upkeep(&desired.volume);
+                if guard.is_none() {
+                    return Ok(Settled::Busy);
+                }
+                // What was seen may have been changed by who had the volume.
+                continue;
             }
             for step in &plan.steps {
                 tracing::debug!(volume = desired.volume, ?step, "step");
                 if let Err(error) = self.apply(step).await {
                     let reason = chain(&error).to_string();
-                    return Ok((plan, actual, Some(reason)));
+                    return Ok(Settled::Failed {
+                        plan,
+                        actual,
+                        reason,
+                    });
                 }
             }
             left = plan.steps;
@@ -242,32 +277,23 @@ impl Node {
         destroy: bool,
     ) -> Result<usize, NodeError> {
         let actual = self.look(&BTreeSet::new()).await?;
+        let lvs = actual.report.vgs.iter().flat_map(|vg| &vg.lvs);
+        let names: BTreeSet<&String> = lvs.map(|lv| &lv.name).collect();
         let mut done = 0;
-        for volume in actual
-            .report
-            .vgs
-            .iter()
-            .flat_map(|vg| &vg.lvs)
-            .map(|lv| lv.name.clone())
-            .collect::<BTreeSet<_>>()
-        {
-            let Some(_guard) = (!known.contains(&volume))
-                .then(|| self.locks.try_lock(&volume))
-                .flatten()
-            else {
+        for volume in names.into_iter().filter(|name| !known.contains(*name)) {
+            if orphan_steps(volume, &actual, destroy).is_empty() {
+                continue;
+            }
+            let Some(_guard) = self.locks.for_upkeep(volume) else {
                 continue;
             };
-            for found in plan::named(&actual.report, &volume) {
-                if found.tags.wiping && !destroy {
-                    continue;
+            let actual = self.look(&BTreeSet::new()).await?;
+            for step in orphan_steps(volume, &actual, destroy) {
+                if let Err(error) = self.apply(&step).await {
+                    tracing::warn!(volume, ?step, error = %chain(&error), "a volume known by its tags only can't be brought up");
+                    break;
                 }
-                for step in plan::orphan(&found, &actual) {
-                    if let Err(error) = self.apply(&step).await {
-                        tracing::warn!(volume, ?step, error = %chain(&error), "a volume known by its tags only can't be brought up");
-                        break;
-                    }
-                    done += 1;
-                }
+                done += 1;
             }
         }
         Ok(done)
@@ -325,6 +351,13 @@ impl Node {
         }
         Ok(())
     }
+}
+
+fn orphan_steps(volume: &str, actual: &Actual, destroy: bool) -> Vec<Step> {
+    plan::named(&actual.report, volume)
+        .filter(|found| destroy || !found.tags.wiping)
+        .flat_map(|found| plan::orphan(&found, actual))
+        .collect()
 }
 
 fn refuse_unusable(found: &plan::Volume<'_>) -> Result<(), NodeError> {

@@ -49,6 +49,11 @@ fn unsupported(object: &LocalVolumeReplica) -> Option<String> {
             "spec.volumeName {name:?} is too long for its front device: {error}"
         ));
     }
+    if let Err(error) = lvm2_cmd::names::check_dm_uuid(&names::devices::front_uuid(name)) {
+        return Some(format!(
+            "spec.volumeName {name:?} is too long for its front device: {error}"
+        ));
+    }
     if !spec.pool_name.starts_with(names::pools::VG_PREFIX) {
         return Some(format!(
             "spec.poolName {:?} is not a pool: pools' names begin with {}",

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 
 use super::fake::{EXTENT, Extent, FakeNode, POOL, When};
-use super::node::Node;
+use super::node::{Node, Settled};
 use super::plan::Stage;
 use super::status;
 use super::tags::Tags;
@@ -39,8 +39,15 @@ fn a_replica(volume: &str, extents: u64) -> LocalVolumeReplica {
 async fn settle(node: &Arc<Node>, replica: &mut LocalVolumeReplica) -> Option<Stage> {
     let desired = status::desired(replica).unwrap();
     let names = BTreeSet::from([desired.replica.clone()]);
-    let _guard = node.locks.try_lock(&desired.volume)?;
-    let (plan, actual, failure) = node.settle(&desired, &names).await.ok()?;
+    let (plan, actual, failure) = match node.settle(&desired, &names).await.ok()? {
+        Settled::Busy => return None,
+        Settled::Rest { plan, actual } => (plan, actual, None),
+        Settled::Failed {
+            plan,
+            actual,
+            reason,
+        } => (plan, actual, Some(reason)),
+    };
     let now = Time(Timestamp::UNIX_EPOCH);
     replica.status = Some(status::status(
         replica,
