@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hawser_api::names::leases;
 use hawser_runtime::events::Recorder;
-use hawser_runtime::health::{Health, Readiness};
+use hawser_runtime::health::Health;
 use hawser_runtime::index::Watches;
 use hawser_runtime::lease::{Candidate, LeaseConfig, LeaseError};
 use hawser_runtime::metrics::Metrics;
@@ -16,6 +16,7 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use lvm2_cmd::dm::Dm;
 use lvm2_cmd::{Options, Udev};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::args::{Args, UdevMode};
@@ -107,53 +108,71 @@ fn udev(mode: UdevMode, proc: &Path) -> Udev {
     }
 }
 
-/// Takes the node's two leases and keeps taking them: a daemon that lost one (the API server was away) goes on once it has it
-/// again, instead of leaving the node's mounts without a server.
+/// Takes the node's two leases and keeps taking them.
+///
+/// They keep generations of daemons apart: nothing is changed before both are ours, nor once another holds one. A lease that
+/// could merely not be renewed (the API server was away or slow) closes nothing, since nobody can have taken it either without
+/// being told so by the API server that we hear from next.
 fn start_leases(args: &Args, node: &Node, gate: watch::Sender<bool>) -> Result<(), LeaseError> {
     let identity = args
         .identity
         .clone()
         .unwrap_or_else(|| args.node_name.clone());
-    let config = |name: String| LeaseConfig::new(&args.namespace, name, &identity, &args.lease);
-    let configs = [
-        config(leases::storage_worker(&args.node_name))?,
-        config(leases::disk_worker(&args.node_name))?,
+    let names = [
+        leases::storage_worker(&args.node_name),
+        leases::disk_worker(&args.node_name),
     ];
-    let ready = node.health.readiness("leases");
-    ready.not_ready("not held yet");
-    let (client, shutdown) = (node.client.clone(), node.shutdown.clone());
-    node.shutdown.spawn("leases", async move {
-        while !shutdown.is_stopping() {
-            if let Err(error) = hold(&client, &configs, &ready, &gate, &shutdown).await {
-                ready.not_ready(error.to_string());
-            }
-            gate.send_replace(false);
-        }
+    let held = Arc::new(Held {
+        leases: Mutex::new([false; 2]),
+        gate,
     });
+    for (index, name) in names.into_iter().enumerate() {
+        let config = LeaseConfig::new(&args.namespace, &name, &identity, &args.lease)?;
+        let ready = node.health.readiness(format!("lease {name}"));
+        ready.not_ready("not held yet");
+        let (client, shutdown, held) = (node.client.clone(), node.shutdown.clone(), held.clone());
+        node.shutdown.spawn(format!("lease {name}"), async move {
+            while !shutdown.is_stopping() {
+                let waiting = |reason: &str| {
+                    ready.not_ready(reason.to_owned());
+                    if reason.starts_with(HELD_BY_ANOTHER) {
+                        held.set(index, false);
+                    }
+                };
+                let candidate = Candidate::new(client.clone(), config.clone());
+                let lost = match candidate.acquire(&shutdown, waiting).await {
+                    Ok(leader) => {
+                        held.set(index, true);
+                        ready.ready();
+                        leader.lost().await
+                    }
+                    Err(error) => error,
+                };
+                ready.not_ready(lost.to_string());
+            }
+            held.set(index, false);
+        });
+    }
     Ok(())
 }
 
-async fn hold(
-    client: &Client,
-    configs: &[LeaseConfig; 2],
-    ready: &Readiness,
-    gate: &watch::Sender<bool>,
-    shutdown: &Shutdown,
-) -> Result<(), LeaseError> {
-    let acquire = |config: &LeaseConfig| {
-        Candidate::new(client.clone(), config.clone())
-            .acquire(shutdown, |reason| ready.not_ready(reason.to_owned()))
-    };
-    let storage = acquire(&configs[0]).await?;
-    let disk = acquire(&configs[1]).await?;
-    gate.send_replace(true);
-    ready.ready();
-    let lost = tokio::select! {
-        error = storage.lost() => error,
-        error = disk.lost() => error,
-        () = shutdown.stopping() => return Ok(()),
-    };
-    Err(lost)
+/// How a candidate begins to say that there is another holder.
+const HELD_BY_ANOTHER: &str = "held by ";
+
+/// Which leases are ours; the gate is open while both are.
+struct Held {
+    leases: Mutex<[bool; 2]>,
+    gate: watch::Sender<bool>,
+}
+
+impl Held {
+    fn set(&self, index: usize, ours: bool) {
+        let mut leases = self.leases.lock();
+        leases[index] = ours;
+        let open = leases.iter().all(|held| *held);
+        self.gate
+            .send_if_modified(|gate| std::mem::replace(gate, open) != open);
+    }
 }
 
 fn start_keeper(args: &Args, node: &Node) {

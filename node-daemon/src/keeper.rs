@@ -28,8 +28,9 @@ use crate::pool::{extend, nodes, status};
 
 /// How long after the first sign of change a round begins: udev answers an event with several more.
 const SETTLE: Duration = Duration::from_millis(200);
-/// After a failed round.
-const RETRY: Duration = Duration::from_secs(2);
+/// After a failed round; doubled with each further failure, up to [`LONGEST`].
+const RETRY: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Says that something about disks or volumes may have changed. Clones share one mark.
 #[derive(Debug, Clone, Default)]
@@ -89,57 +90,43 @@ impl RoundError {
     }
 }
 
-impl Keeper {
-    /// Rounds until shutdown: at each sign of change, and periodically.
-    pub async fn run(mut self, events: Events, shutdown: Shutdown) {
-        let token = shutdown.token();
-        let mut stale = Some(Stale::All);
-        let mut retry: Option<Instant> = None;
-        let mut tick = tokio::time::interval(self.rescan);
+fn pause(failures: u32) -> Duration {
+    RETRY
+        .saturating_mul(1 << failures.saturating_sub(1).min(8))
+        .min(LONGEST)
+}
+
+/// All that can begin a round. Lives as long as the rounds, so that what changes during one begins the next.
+struct Signs {
+    events: Events,
+    tick: tokio::time::Interval,
+    changed: Changed,
+    gate: Gate,
+    disks: watch::Receiver<u64>,
+    claims: watch::Receiver<u64>,
+    storage: watch::Receiver<u64>,
+    disk_nodes: watch::Receiver<u64>,
+}
+
+impl Signs {
+    fn new(keeper: &Keeper, events: Events) -> Self {
+        let mut tick = tokio::time::interval(keeper.rescan);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let heard = token
-                .run_until_cancelled(self.wait(&events, &mut tick, &mut stale, retry))
-                .await;
-            if heard.is_none() {
-                return;
-            }
-            if !*self.gate.borrow() {
-                continue;
-            }
-            let looked = stale
-                .take()
-                .unwrap_or_else(|| Stale::Named(BTreeSet::new()));
-            retry = match self.round(&looked).await {
-                Ok(()) => None,
-                Err(error) if error.is_conflict() => {
-                    tracing::debug!(error = %chain(&error), "written by another meanwhile, again");
-                    Some(Instant::now() + SETTLE)
-                }
-                Err(error) => {
-                    tracing::warn!(error = %chain(&error), "round not finished, trying again");
-                    stale = Some(Stale::All);
-                    Some(Instant::now() + RETRY)
-                }
-            };
+        let objects = &keeper.objects;
+        Self {
+            events,
+            tick,
+            changed: keeper.changed.clone(),
+            gate: keeper.gate.clone(),
+            disks: objects.disks.changed(),
+            claims: objects.claims.changed(),
+            storage: objects.storage.changed(),
+            disk_nodes: objects.disk_nodes.changed(),
         }
     }
 
     /// Returns when a round is due, with what has to be read again in `stale`. Cancel safe.
-    async fn wait(
-        &mut self,
-        events: &Events,
-        tick: &mut tokio::time::Interval,
-        stale: &mut Option<Stale>,
-        retry: Option<Instant>,
-    ) {
-        let mut disks = self.objects.disks.changed();
-        let mut claims = self.objects.claims.changed();
-        let mut storage = self.objects.storage.changed();
-        let mut disk_nodes = self.objects.disk_nodes.changed();
-        for receiver in [&mut disks, &mut claims, &mut storage, &mut disk_nodes] {
-            receiver.mark_unchanged();
-        }
+    async fn wait(&mut self, stale: &mut Option<Stale>, retry: Option<Instant>) {
         let mut begin = retry;
         loop {
             let due = async {
@@ -150,18 +137,59 @@ impl Keeper {
             };
             tokio::select! {
                 () = due => return,
-                more = events.next() => events::join(stale, more),
-                _ = tick.tick() => *stale = Some(Stale::All),
+                more = self.events.next() => events::join(stale, more),
+                _ = self.tick.tick() => *stale = Some(Stale::All),
                 () = self.changed.0.notified() => {}
-                Ok(()) = disks.changed() => {}
-                Ok(()) = claims.changed() => {}
-                Ok(()) = storage.changed() => {}
-                Ok(()) = disk_nodes.changed() => {}
+                Ok(()) = self.disks.changed() => {}
+                Ok(()) = self.claims.changed() => {}
+                Ok(()) = self.storage.changed() => {}
+                Ok(()) = self.disk_nodes.changed() => {}
                 Ok(()) = self.gate.changed() => *stale = Some(Stale::All),
             }
             let soon = Instant::now() + SETTLE;
             // The first sign counts, so that a busy node is looked at as often as a calm one.
             begin = Some(begin.map_or(soon, |at| at.min(soon)));
+        }
+    }
+}
+
+impl Keeper {
+    /// Rounds until shutdown: at each sign of change, and periodically.
+    pub async fn run(mut self, events: Events, shutdown: Shutdown) {
+        let token = shutdown.token();
+        let mut signs = Signs::new(&self, events);
+        let mut stale = Some(Stale::All);
+        let mut retry: Option<Instant> = None;
+        let mut failures = 0;
+        loop {
+            let heard = token.run_until_cancelled(signs.wait(&mut stale, retry)).await;
+            if heard.is_none() {
+                return;
+            }
+            if !*self.gate.borrow() {
+                retry = None;
+                continue;
+            }
+            let looked = stale
+                .take()
+                .unwrap_or_else(|| Stale::Named(BTreeSet::new()));
+            retry = match self.round(&looked).await {
+                Ok(()) => {
+                    failures = 0;
+                    None
+                }
+                Err(error) if error.is_conflict() => {
+                    tracing::debug!(error = %chain(&error), "written by another meanwhile, again");
+                    stale = Some(looked);
+                    Some(Instant::now() + SETTLE)
+                }
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "round not finished, trying again");
+                    stale = Some(looked);
+                    failures += 1;
+                    Some(Instant::now() + pause(failures))
+                }
+            };
         }
     }
 

@@ -363,3 +363,29 @@ async fn an_empty_node_settles_at_once() {
     lab.settle().await;
     assert_eq!(lab.settle().await, 1);
 }
+
+#[test]
+fn pauses_grow_to_a_limit() {
+    let pauses: Vec<u64> = (1..8).map(|n| pause(n).as_secs()).collect();
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+    assert_eq!(pause(u32::MAX), LONGEST);
+}
+
+/// A claim that is made while a round runs begins another.
+#[tokio::test(start_paused = true)]
+async fn what_changes_during_a_round_is_not_missed() {
+    let lab = Lab::new();
+    lab.settle().await;
+    let keeper = lab.daemon(Arc::new(Blank));
+    let claims = keeper.objects.claims.clone();
+    let nowhere = std::path::Path::new("/nowhere");
+    let mut signs = Signs::new(&keeper, Events::open(nowhere, nowhere));
+    let mut stale = None;
+    signs.wait(&mut stale, None).await;
+    assert_eq!(stale, Some(Stale::All), "the first look");
+    // The round.
+    claims.apply(Arc::new(LocalDiskClaim::default()));
+    let begin = Instant::now();
+    signs.wait(&mut stale, None).await;
+    assert_eq!(begin.elapsed(), SETTLE);
+}

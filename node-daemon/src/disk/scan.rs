@@ -302,3 +302,7 @@ fn names_in(folder: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;
