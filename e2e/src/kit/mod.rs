@@ -2,6 +2,7 @@
 //! be verified, and what to keep when something fails. Knows the lab and Kubernetes; decides nothing.
 
 pub(crate) mod dump;
+pub(crate) mod faults;
 pub(crate) mod objects;
 pub(crate) mod pods;
 pub(crate) mod scope;

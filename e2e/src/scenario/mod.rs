@@ -1,7 +1,9 @@
 //! Scenarios: what must hold on a real cluster, each a function that fails with a reason. And `cargo lab test`, which runs the checks of the sources and
 //! then the scenarios, on one lab, in the order of the list.
 
+mod cluster;
 mod crash;
+mod faults;
 mod sanity;
 mod uninstall;
 
@@ -31,33 +33,53 @@ struct Scenario {
     about: &'static str,
     /// Whether it runs without being asked for by name or by `--all`: those that have been seen to pass on a busy machine of two cores.
     routine: bool,
+    /// Whether Hawser has to be installed.
+    hawser: bool,
     run: fn(Lab) -> Run,
 }
 
 /// All scenarios, in the order in which they run.
 const SCENARIOS: &[Scenario] = &[
     Scenario {
+        name: "cluster",
+        about: "the lab is a cluster: nodes are Ready, Services and DNS work across nodes",
+        routine: true,
+        hawser: false,
+        run: |lab| Box::pin(async move { cluster::run(&lab).await }),
+    },
+    Scenario {
+        name: "faults",
+        about: "the lab's faults do what they say: power cut, failed and pulled disk, partitions, hang",
+        routine: true,
+        hawser: false,
+        run: |lab| Box::pin(async move { faults::run(&lab).await }),
+    },
+    Scenario {
         name: "pools",
         about: "Hawser runs on a new cluster; blank disks are found, claimed, and become pools",
         routine: true,
+        hawser: true,
         run: |lab| Box::pin(async move { pools(&lab).await }),
     },
     Scenario {
         name: "main-job",
         about: "the demonstration: from blank disks to a StatefulSet that survives, and back",
         routine: false,
+        hawser: true,
         run: |lab| Box::pin(async move { crate::demo::run(&lab).await }),
     },
     Scenario {
         name: "csi-sanity",
         about: "the CSI project's conformance suite passes, for mounted and for block volumes",
         routine: false,
+        hawser: true,
         run: |lab| Box::pin(async move { sanity::run(&lab).await }),
     },
     Scenario {
         name: "crash",
         about: "provisioner and node-daemon killed at random while volumes live: nothing lost, doubled or left",
         routine: false,
+        hawser: true,
         run: |lab| Box::pin(async move { crash::run(&lab, seed()).await }),
     },
     Scenario {
@@ -155,7 +177,12 @@ pub(crate) fn test(place: &Place, arguments: &Arguments, progress: &Progress) ->
         .collect();
     let mut outcomes = checks(place, filter, progress)?;
     if !chosen.is_empty() {
-        let lab = up::up(place, &Options::default(), progress)?;
+        // Scenarios of the lab itself run on a lab that is up in either shape.
+        let options = Options {
+            bare: chosen.iter().all(|scenario| !scenario.hawser),
+            ..Options::default()
+        };
+        let lab = up::up(place, &options, progress)?;
         outcomes.extend(chosen.into_iter().map(|scenario| one(&lab, scenario)));
         if !arguments.keep {
             up::down(place, false, progress)?;
