@@ -86,6 +86,7 @@ const SCENARIOS: &[Scenario] = &[
         name: "uninstall",
         about: "kubectl delete -k is refused while a volume is there, and leaves nothing else behind without one",
         routine: false,
+        hawser: true,
         run: |lab| Box::pin(async move { uninstall::run(&lab).await }),
     },
 ];
