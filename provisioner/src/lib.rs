@@ -15,4 +15,5 @@ mod reserve;
 mod since;
 pub mod state;
 pub mod through;
+mod uninstall;
 mod wait;

@@ -209,3 +209,159 @@ fn progress(
 pub fn is_failing(replicas: &[Arc<LocalVolumeReplica>]) -> bool {
     replicas.iter().any(|r| replica::failure(r).is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use hawser_api::{
+        Condition, ConditionStatus, LocalVolumeExpandSpec, LocalVolumeExpandStatus,
+        LocalVolumeReplicaStatus,
+    };
+    use kube::api::ObjectMeta;
+
+    use super::*;
+
+    const GIB: i64 = 1 << 30;
+
+    fn an_operation(size: i64, state: OperationState, abort: bool) -> LocalVolumeExpand {
+        LocalVolumeExpand {
+            metadata: ObjectMeta {
+                name: Some("v".into()),
+                ..ObjectMeta::default()
+            },
+            spec: LocalVolumeExpandSpec {
+                abort,
+                required_capacity_bytes: size,
+                volume_name: "v".into(),
+            },
+            status: Some(LocalVolumeExpandStatus {
+                state,
+                ..LocalVolumeExpandStatus::default()
+            }),
+        }
+    }
+
+    fn a_copy(allocated: i64, failure: Option<(&str, &str)>) -> Vec<Arc<LocalVolumeReplica>> {
+        let condition = failure.map(|(reason, message)| Condition {
+            status: ConditionStatus::False,
+            reason: reason.into(),
+            message: message.into(),
+            type_: "Expand".into(),
+            ..Condition::default()
+        });
+        vec![Arc::new(LocalVolumeReplica {
+            status: Some(LocalVolumeReplicaStatus {
+                state: ReplicaState::Ready,
+                allocated_capacity_bytes: allocated,
+                conditions: condition.into_iter().collect(),
+                ..LocalVolumeReplicaStatus::default()
+            }),
+            ..LocalVolumeReplica::default()
+        })]
+    }
+
+    fn entered(next: &Next) -> Option<&OperationState> {
+        match next {
+            Next::Enter { state, .. } | Next::GiveBack { state, .. } => Some(state),
+            Next::TakeRoom { .. } | Next::Wait { .. } | Next::Remove | Next::Rest => None,
+        }
+    }
+
+    #[test]
+    fn an_operation_runs_through_its_states_and_goes() {
+        let volume = LocalVolume::default();
+        let at = |state, has| {
+            next(
+                &an_operation(2 * GIB, state, false),
+                Some(&volume),
+                &a_copy(has, None),
+                false,
+            )
+        };
+        assert_eq!(
+            entered(&at(OperationState::Unset, GIB)),
+            Some(&OperationState::Submitted)
+        );
+        assert_eq!(
+            at(OperationState::Submitted, GIB),
+            Next::TakeRoom { size: 2 * GIB }
+        );
+        assert!(matches!(
+            at(OperationState::InProgress, GIB),
+            Next::Wait { .. }
+        ));
+        assert_eq!(
+            entered(&at(OperationState::InProgress, 2 * GIB)),
+            Some(&OperationState::Completed)
+        );
+        assert_eq!(at(OperationState::Completed, 2 * GIB), Next::Remove);
+        assert_eq!(at(OperationState::Failed, GIB), Next::Rest);
+    }
+
+    #[test]
+    fn a_failure_counts_when_it_lasts_and_gives_the_room_back() {
+        let volume = LocalVolume::default();
+        let operation = an_operation(2 * GIB, OperationState::InProgress, false);
+        let busy = a_copy(GIB, Some(("Expand", "device busy")));
+        assert!(
+            matches!(next(&operation, Some(&volume), &busy, false), Next::Wait { message } if message.contains("busy"))
+        );
+        assert!(matches!(
+            next(&operation, Some(&volume), &busy, true),
+            Next::GiveBack { .. }
+        ));
+        let full = a_copy(GIB, Some(("NoSpace", "the pool is full")));
+        assert!(matches!(
+            next(&operation, Some(&volume), &full, false),
+            Next::GiveBack { .. }
+        ));
+    }
+
+    #[test]
+    fn an_abort_gives_the_room_back_before_the_object_goes() {
+        let volume = LocalVolume::default();
+        let at = |state| {
+            next(
+                &an_operation(2 * GIB, state, true),
+                Some(&volume),
+                &a_copy(GIB, None),
+                false,
+            )
+        };
+        assert_eq!(
+            entered(&at(OperationState::InProgress)),
+            Some(&OperationState::ToBeAborted)
+        );
+        assert!(matches!(
+            at(OperationState::ToBeAborted),
+            Next::GiveBack {
+                state: OperationState::Aborted,
+                ..
+            }
+        ));
+        assert_eq!(at(OperationState::Aborted), Next::Remove);
+    }
+
+    #[test]
+    fn what_can_not_be_is_refused_with_its_numbers() {
+        let volume = LocalVolume::default();
+        let submit = |size, volume| {
+            next(
+                &an_operation(size, OperationState::Unset, false),
+                volume,
+                &a_copy(2 * GIB, None),
+                false,
+            )
+        };
+        for (size, volume, word) in [
+            (GIB, Some(&volume), "shrink"),
+            (3 * GIB, None, "no LocalVolume"),
+            (i64::MAX, Some(&volume), "largest"),
+        ] {
+            let refused = submit(size, volume);
+            assert!(
+                matches!(&refused, Next::Enter { state: OperationState::Failed, message } if message.contains(word)),
+                "{word}: {refused:?}"
+            );
+        }
+    }
+}

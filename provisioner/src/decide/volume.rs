@@ -340,3 +340,171 @@ fn status_step(observed: Observed<'_>, summary: Summary) -> Option<Step> {
     let written = observed.volume.status.is_some() && current(observed.volume) == summary;
     (!written).then_some(Step::SetStatus(summary))
 }
+
+#[cfg(test)]
+mod tests {
+    use hawser_api::{
+        Accessibility, LocalVolumeReplicaSpec, LocalVolumeReplicaStatus, LocalVolumeSpec,
+        LocalVolumeStatus,
+    };
+    use k8s_openapi::jiff::Timestamp;
+    use kube::api::ObjectMeta;
+
+    use super::*;
+
+    fn a_volume(nodes: &[&str]) -> LocalVolume {
+        LocalVolume {
+            metadata: ObjectMeta {
+                name: Some("v".into()),
+                finalizers: Some(vec![finalizers::VOLUME.into()]),
+                ..ObjectMeta::default()
+            },
+            spec: LocalVolumeSpec {
+                accessibility: Some(Accessibility::nodes(nodes.iter().copied())),
+                replica_number: i64::try_from(nodes.len()).unwrap(),
+                ..LocalVolumeSpec::default()
+            },
+            status: None,
+        }
+    }
+
+    fn a_copy(node: &str, state: ReplicaState, allocated: i64) -> Arc<LocalVolumeReplica> {
+        Arc::new(LocalVolumeReplica {
+            metadata: ObjectMeta {
+                name: Some(format!("v-{node}")),
+                ..ObjectMeta::default()
+            },
+            spec: LocalVolumeReplicaSpec {
+                node_name: node.into(),
+                volume_name: "v".into(),
+                ..LocalVolumeReplicaSpec::default()
+            },
+            status: Some(LocalVolumeReplicaStatus {
+                state,
+                allocated_capacity_bytes: allocated,
+                ..LocalVolumeReplicaStatus::default()
+            }),
+        })
+    }
+
+    fn planned(volume: &LocalVolume, replicas: &[Arc<LocalVolumeReplica>]) -> Vec<Step> {
+        planned_with(volume, replicas, &[])
+    }
+
+    fn planned_with(
+        volume: &LocalVolume,
+        replicas: &[Arc<LocalVolumeReplica>],
+        lost_nodes: &[String],
+    ) -> Vec<Step> {
+        plan(Observed {
+            volume,
+            replicas,
+            group: None,
+            lost_nodes,
+            now: &Time(Timestamp::UNIX_EPOCH),
+        })
+    }
+
+    /// Writes what the plan says is to be written.
+    fn written(volume: &LocalVolume, steps: &[Step]) -> LocalVolume {
+        let mut volume = volume.clone();
+        for step in steps {
+            if let Step::SetStatus(summary) = step {
+                let status = volume.status.get_or_insert_default();
+                status.state = summary.state.clone();
+                status.allocated_capacity_bytes = summary.allocated_capacity_bytes;
+                status.replicas.clone_from(&summary.replicas);
+                status.conditions.clone_from(&summary.conditions);
+            }
+        }
+        volume
+    }
+
+    #[test]
+    fn a_new_volume_gets_its_copies_and_a_second_look_finds_nothing_to_do() {
+        let volume = a_volume(&["n1", "n2"]);
+        let steps = planned(&volume, &[]);
+        let copies: Vec<_> = steps
+            .iter()
+            .filter(|s| {
+                matches!(
+                    s,
+                    Step::CreateReplica {
+                        existing: false,
+                        ..
+                    }
+                )
+            })
+            .collect();
+        assert_eq!(copies.len(), 2);
+        let ready = [
+            a_copy("n1", ReplicaState::Ready, 8),
+            a_copy("n2", ReplicaState::Ready, 4),
+        ];
+        let steps = planned(&volume, &ready);
+        let volume = written(&volume, &steps);
+        assert_eq!(state(&volume), VolumeState::Ready);
+        assert_eq!(volume.status.as_ref().unwrap().allocated_capacity_bytes, 4);
+        assert_eq!(planned(&volume, &ready), []);
+    }
+
+    #[test]
+    fn a_copy_that_fails_makes_the_volume_not_ready_and_keeps_its_size() {
+        let ready = [a_copy("n1", ReplicaState::Ready, 8)];
+        let volume = a_volume(&["n1"]);
+        let volume = written(&volume, &planned(&volume, &ready));
+        let failed = [a_copy("n1", ReplicaState::NotReady, 0)];
+        let volume = written(&volume, &planned(&volume, &failed));
+        assert_eq!(state(&volume), VolumeState::NotReady);
+        assert_eq!(volume.status.as_ref().unwrap().allocated_capacity_bytes, 8);
+        let steps = planned(&volume, &[]);
+        let lost = Step::CreateReplica {
+            node: "n1".into(),
+            existing: true,
+        };
+        assert!(
+            steps.contains(&lost),
+            "looked for, not made anew: {steps:?}"
+        );
+    }
+
+    #[test]
+    fn deletion_ends_when_the_nodes_have_let_go() {
+        let mut volume = a_volume(&["n1"]);
+        volume.spec.delete = true;
+        let copies = [a_copy("n1", ReplicaState::Ready, 8)];
+        let steps = planned(&volume, &copies);
+        assert!(steps.contains(&Step::RequestReplicaDeletion {
+            replica: "v-n1".into()
+        }));
+        assert!(
+            !steps.contains(&Step::Finish)
+                && !steps
+                    .iter()
+                    .any(|s| matches!(s, Step::AbandonReplica { .. }))
+        );
+        let steps = planned_with(&volume, &copies, &["n1".to_owned()]);
+        assert!(steps.contains(&Step::AbandonReplica {
+            replica: "v-n1".into()
+        }));
+        assert_eq!(planned(&volume, &[]).last(), Some(&Step::Finish));
+    }
+
+    #[test]
+    fn what_is_published_is_not_deleted_and_says_so_once() {
+        let mut volume = a_volume(&["n1"]);
+        volume.spec.delete = true;
+        volume.status = Some(LocalVolumeStatus {
+            published_node: "n1".into(),
+            state: VolumeState::Ready,
+            ..LocalVolumeStatus::default()
+        });
+        let copies = [a_copy("n1", ReplicaState::Ready, 8)];
+        let steps = planned(&volume, &copies);
+        assert!(
+            matches!(steps.as_slice(), [Step::SetStatus(s)] if s.state == VolumeState::Ready),
+            "{steps:?}"
+        );
+        assert_eq!(planned(&written(&volume, &steps), &copies), []);
+    }
+}

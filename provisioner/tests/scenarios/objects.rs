@@ -172,3 +172,53 @@ async fn nothing_is_written_when_nothing_changes() {
         .collect();
     assert!(wrote.is_empty(), "{wrote:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guard_against_uninstalling_is_put_up_and_belongs_to_a_definition() {
+    let world = World::new(&[]);
+    world.api.put(
+        "apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+        json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "localvolumes.hwameistor.io", "uid": "crd-uid"},
+        }),
+    );
+    let provisioner = world.start().await;
+    let both = [
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+    ];
+    world
+        .until("the guard is up", |w| {
+            both.iter().all(|k| w.api.list(k).len() == 3)
+        })
+        .await;
+    for object in both.iter().flat_map(|k| world.api.list(k)) {
+        assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "crd-uid");
+    }
+    let policies = world.api.list(both[0]);
+    let says = policies[0]["spec"]["validations"][0]["messageExpression"]
+        .as_str()
+        .unwrap();
+    assert!(says.contains("still describes data"), "{says}");
+    let versions = || -> Vec<_> {
+        let all = both.iter().flat_map(|k| world.api.list(k));
+        all.map(|o| o["metadata"]["resourceVersion"].clone())
+            .collect()
+    };
+    let before = versions();
+    drop(provisioner);
+    world.api.forget_calls();
+    let _again = world.start().await;
+    world
+        .until("it is applied again", |w| {
+            w.api
+                .calls()
+                .iter()
+                .filter(|c| both.contains(&c.plural()))
+                .count()
+                == 6
+        })
+        .await;
+    assert_eq!(before, versions(), "nothing changes");
+}
