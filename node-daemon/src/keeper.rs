@@ -162,7 +162,9 @@ impl Keeper {
         let mut retry: Option<Instant> = None;
         let mut failures = 0;
         loop {
-            let heard = token.run_until_cancelled(signs.wait(&mut stale, retry)).await;
+            let heard = token
+                .run_until_cancelled(signs.wait(&mut stale, retry))
+                .await;
             if heard.is_none() {
                 return;
             }

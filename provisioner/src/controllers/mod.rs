@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use hawser_runtime::shutdown::Shutdown;
 
-use crate::{capacity, state::State};
+use crate::{capacity, state::State, uninstall};
 
 /// Keys worked on at the same time, by each controller. The API server is what is waited for.
 const WORKERS: usize = 16;
@@ -37,6 +37,11 @@ pub(crate) fn start(state: &Arc<State>, shutdown: &Shutdown) {
     run!(bindings, "bindings", binding::reconcile);
     let token = shutdown.token();
     shutdown.spawn("publications", publication::sweep(state.clone(), token));
+    let token = shutdown.token();
+    shutdown.spawn(
+        "uninstall guard",
+        uninstall::keep_guard(state.client.clone(), token),
+    );
     let token = shutdown.token();
     shutdown.spawn("capacity", capacity::publish(state.clone(), token));
 }

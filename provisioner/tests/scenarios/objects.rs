@@ -151,8 +151,13 @@ async fn nothing_is_written_when_nothing_changes() {
     let provisioner = world.start().await;
     provisioner.create(request("pvc-1", GIB)).await.unwrap();
     world
-        .until("the volume is Ready", |w| {
+        // The event is the last thing that is written about it.
+        .until("the volume is Ready and has been announced", |w| {
             w.volume("pvc-1").unwrap()["status"]["state"] == "Ready"
+                && w.api
+                    .calls()
+                    .iter()
+                    .any(|call| call.is_write() && call.body["reason"] == "VolumeReady")
         })
         .await;
     drop(provisioner);
