@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::scenario::{self, Arguments};
 use crate::shelf::{Kind, parse_size};
 use crate::up::{self, Options};
-use crate::{bench, demo};
+use crate::{bench, demo, down};
 
 /// A real Kubernetes cluster on this machine: User Mode Linux nodes with LVM and device-mapper, and Hawser on them
 #[derive(Debug, Parser)]
@@ -128,7 +128,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
                 progress.elapsed().as_secs_f64()
             ));
         }
-        Command::Down { purge } => up::down(&place, purge, &progress)?,
+        Command::Down { purge } => down::down(&place, purge, &progress)?,
         Command::Demo => {
             let lab = up::up(&place, &Options::default(), &progress)?;
             lab.block_on(demo::run(&lab))?;

@@ -8,6 +8,7 @@ mod cli;
 mod command;
 mod control_plane;
 mod demo;
+mod down;
 mod faults;
 mod guest;
 mod host;

@@ -1,4 +1,4 @@
-//! `up` and `down`: from nothing, or from whatever a killed run left, to a cluster whose nodes are Ready, and back.
+//! `up`: from nothing, or from whatever a killed run left, to a cluster whose nodes are Ready.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::remove;
 use crate::control_plane::{AFTER_API, AFTER_NODES, BEFORE_API, ControlPlane};
+use crate::down::stop;
 use crate::image::ImageArchive;
 use crate::image::base::base_images;
 use crate::image::hawser::{Inputs, hawser_images, sidecar_images};
@@ -142,19 +143,6 @@ fn clean(lab: &Lab, progress: &Progress) -> Result<()> {
         stop(lab)?;
     }
     remove(lab.dir())
-}
-
-/// Kills all that the lab started and removes its network. Its folder stays.
-fn stop(lab: &Lab) -> Result<()> {
-    // A state file that can't be read must not keep the rest from being cleaned: the namespace knows all processes.
-    if let Ok(Some(state)) = state::read(lab.dir()) {
-        let nodes = state.nodes.iter().filter_map(|node| node.process.as_ref());
-        for process in nodes.chain(&state.services) {
-            process.kill()?;
-        }
-    }
-    lab.net.destroy()?;
-    state::forget(lab.dir())
 }
 
 /// Everything that is made once and kept. For a lab that runs already, only what can still change: Hawser's own images.
@@ -358,51 +346,4 @@ fn died(lab: &Lab) -> String {
             nodes.display()
         )
     }
-}
-
-/// Takes a lab down: ends everything that it started, and nothing else. Its disks and logs stay until the next `up`; with `purge` they are deleted, and
-/// so is everything in the cache unless another lab still runs on it.
-pub(crate) fn down(place: &Place, purge: bool, progress: &Progress) -> Result<()> {
-    host::check_root()?;
-    let lab = Lab::at(place)?;
-    let _lock = lab.cache.lock(&format!("lab-{}", lab.name))?;
-    let was_up = lab.net.exists() || state::read(lab.dir()).is_ok_and(|state| state.is_some());
-    stop(&lab)?;
-    progress.say(if was_up {
-        format!("lab {} is down", lab.name)
-    } else {
-        format!("lab {} was not up", lab.name)
-    });
-    if purge {
-        remove(lab.dir())?;
-        purge_cache(&lab, progress)?;
-    }
-    Ok(())
-}
-
-fn purge_cache(lab: &Lab, progress: &Progress) -> Result<()> {
-    let mut others = Vec::new();
-    for entry in std::fs::read_dir(lab.cache.dir().join("labs"))? {
-        let entry = entry?;
-        if entry.path().join("state.json").exists() {
-            others.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    let own = |other: &String| *other != lab.name;
-    others.extend(lab.cache.held("lab-")?.into_iter().filter(own));
-    if !others.is_empty() {
-        progress.say(format!(
-            "the cache stays, since other labs run on it: {}",
-            others.join(", ")
-        ));
-        return Ok(());
-    }
-    for folder in ["items", "images", "labs", "logs"] {
-        remove(&lab.cache.dir().join(folder))?;
-    }
-    progress.say(format!(
-        "deleted all that was kept in {}",
-        lab.cache.dir().display()
-    ));
-    Ok(())
 }

@@ -206,19 +206,8 @@ fn has_flag(help: &str, flag: &str) -> bool {
 
 fn help(context: &Context, program: &str) -> Result<String> {
     if BINARIES.contains(&program) {
-        return output(
-            context,
-            "cargo",
-            &[
-                "run",
-                "--locked",
-                "--quiet",
-                "--package",
-                program,
-                "--",
-                "--help",
-            ],
-        );
+        let built = super::cargo::executable(context, program)?;
+        return output(context, &built.to_string_lossy(), &["--help"]);
     }
     let path = context.go_bin.join(program);
     // Go's flag package writes to standard error, and programs differ in the exit status of --help.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Result, ensure};
 
 use crate::check;
+use crate::down;
 use crate::kit::{Scope, dump};
 use crate::lab::{Lab, Place};
 use crate::progress::Progress;
@@ -186,7 +187,7 @@ pub(crate) fn test(place: &Place, arguments: &Arguments, progress: &Progress) ->
         let lab = up::up(place, &options, progress)?;
         outcomes.extend(chosen.into_iter().map(|scenario| one(&lab, scenario)));
         if !arguments.keep {
-            up::down(place, false, progress)?;
+            down::down(place, false, progress)?;
         }
     }
     summary(&outcomes)
