@@ -224,9 +224,11 @@ pub(crate) fn programs(place: &Place, progress: &Progress) -> Result<PathBuf> {
     kubernetes::ensure(&Lab::at(place)?.cache, progress)
 }
 
-/// The project's folder: the one that this program was built from.
+/// The project's folder: the one that `cargo lab` was called in (cargo tells), else the one that this program was built from.
 pub(crate) fn workspace() -> Result<PathBuf> {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package
         .parent()
         .map(Path::to_owned)
         .context("e2e lies in the project's folder")

@@ -13,6 +13,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
+use crate::kit::nodes;
 use crate::kit::objects::{Pool, disk_type, human};
 use crate::kit::pods::{node_of, uid_of};
 use crate::kit::writer::{Writer, Written};
@@ -367,13 +368,7 @@ async fn all_is_given_back(scope: &Scope, story: &mut Story, before: &[Pool]) ->
         },
     )
     .await?;
-    for node in scope.lab.nodes()? {
-        let left = scope
-            .lab
-            .sh(&node, "lvs --noheadings -o lv_name; dmsetup ls | grep -v 'No devices'; findmnt -n -o TARGET | grep csi")?
-            .stdout;
-        ensure!(left.trim().is_empty(), "{node} still has:\n{left}");
-    }
+    nodes::no_volumes(&scope.lab)?;
     story.holds("the pools are as they were, and no volume, device or mount is left on any node");
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod dump;
 pub(crate) mod faults;
+pub(crate) mod nodes;
 pub(crate) mod objects;
 pub(crate) mod pods;
 pub(crate) mod scope;

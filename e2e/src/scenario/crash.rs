@@ -16,7 +16,7 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::kit::{Pending, Scope, wait_for};
+use crate::kit::{Pending, Scope, nodes, wait_for};
 use crate::lab::Lab;
 
 const VOLUMES: u64 = 40;
@@ -227,14 +227,7 @@ async fn nothing_left(scope: &Scope, before: &[crate::kit::objects::Pool]) -> Re
         },
     )
     .await?;
-    for node in scope.lab.nodes()? {
-        let left = scope
-            .lab
-            .sh(&node, "lvs --noheadings -o lv_name; dmsetup ls | grep -v 'No devices'; findmnt -n -o TARGET | grep kubernetes.io~csi; ls /dev/mapper | grep front")?
-            .stdout;
-        ensure!(left.trim().is_empty(), "{node} still has:\n{left}");
-    }
-    Ok(())
+    nodes::no_volumes(&scope.lab)
 }
 
 /// The names of all objects of a kind, as `Kind name`.

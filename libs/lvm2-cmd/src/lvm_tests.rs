@@ -84,7 +84,7 @@ where
     F: Future<Output = Result<T, LvmError>>,
 {
     let lvm = Lvm::new(Options {
-        lvm: concat!(env!("CARGO_MANIFEST_DIR"), "/tests/echo-argv").into(),
+        lvm: std::path::absolute("tests/echo-argv").unwrap(),
         ..Options::default()
     });
     let Err(error) = body(lvm).await else {

@@ -74,7 +74,7 @@ where
     F: Future<Output = Result<T, LvmError>>,
 {
     let dm = Dm::new(Options {
-        dmsetup: concat!(env!("CARGO_MANIFEST_DIR"), "/tests/echo-argv").into(),
+        dmsetup: std::path::absolute("tests/echo-argv").unwrap(),
         udev,
         ..Options::default()
     });
