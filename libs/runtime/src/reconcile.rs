@@ -8,7 +8,8 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt::{Debug, Display},
+    error::Error,
+    fmt::Debug,
     future::Future,
     hash::Hash,
     sync::Arc,
@@ -19,7 +20,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 
-use crate::shutdown::Shutdown;
+use crate::{shutdown::Shutdown, telemetry::chain};
 
 /// What to do with a key after a successful run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +157,7 @@ impl<T: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<T> {
     ) where
         F: Fn(T) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Action, E>> + Send + 'static,
-        E: Display + Send + 'static,
+        E: Error + Send + 'static,
     {
         let (this, token) = (self.clone(), shutdown.token());
         shutdown.run(name, async move {
@@ -210,7 +211,7 @@ impl<T: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<T> {
         (key, None)
     }
 
-    fn done<E: Display>(&self, name: &'static str, (key, result): (T, Result<Action, E>)) {
+    fn done<E: Error + 'static>(&self, name: &'static str, (key, result): (T, Result<Action, E>)) {
         let mut inner = self.inner.lock();
         let Some(slot) = inner.slots.get_mut(&key) else {
             return;
@@ -237,7 +238,7 @@ impl<T: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<T> {
                     .get_or_insert_with(|| builder.build())
                     .next()
                     .unwrap_or(max);
-                tracing::warn!(queue = name, ?key, %error, retry_in_ms = pause.as_millis(), "not done yet, trying again");
+                tracing::warn!(queue = name, ?key, error = %chain(&error), retry_in_ms = pause.as_millis(), "not done yet, trying again");
                 Some(pause)
             }
         };
@@ -302,7 +303,7 @@ mod tests {
     fn a_queue(
         workers: usize,
         work: Duration,
-        outcome: fn(usize) -> Result<Action, String>,
+        outcome: fn(usize) -> Result<Action, std::io::Error>,
     ) -> Setup {
         let (queue, log, shutdown) = (
             Queue::default(),
@@ -391,7 +392,7 @@ mod tests {
     async fn failures_are_retried_with_growing_pauses_and_a_success_ends_that() {
         let fail_four_times = |number| {
             if number < 5 {
-                Err("disk is away".to_owned())
+                Err(std::io::Error::other("disk is away"))
             } else {
                 Ok(Action::Done)
             }

@@ -64,13 +64,15 @@ impl Job {
     pub fn sentence(&self, volume: &str) -> String {
         match self {
             Self::Running { kind, done, total } => {
-                let tenths = done.saturating_mul(10).checked_div(*total).unwrap_or(0);
-                format!(
-                    "{} is being {}: {}0 % of {total} bytes",
-                    volume,
-                    kind.doing(),
-                    tenths
-                )
+                let doing = kind.doing();
+                match done.saturating_mul(10).checked_div(*total) {
+                    Some(tenths) => {
+                        let percent = tenths * 10;
+                        format!("{volume} is being {doing}: {percent} % of {total} bytes")
+                    }
+                    // The size is not known yet.
+                    None => format!("{volume} is being {doing}"),
+                }
             }
             Self::Failed { kind, reason } => {
                 format!(
@@ -376,7 +378,7 @@ mod tests {
             }
             .sentence("pvc-1")
         };
-        assert_eq!(at(0), "pvc-1 is being wiped: 00 % of 1000 bytes");
+        assert_eq!(at(0), "pvc-1 is being wiped: 0 % of 1000 bytes");
         assert_eq!(at(699), "pvc-1 is being wiped: 60 % of 1000 bytes");
         assert_eq!(at(601), at(699));
     }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hawser_api::{LocalVolumeReplica, ReplicaState, names};
+use hawser_runtime::error::Category;
 use hawser_runtime::events::{Recorder, Severity};
 use hawser_runtime::index::Watches;
 use hawser_runtime::patch::{self, PatchError};
@@ -177,6 +178,20 @@ impl Replicas {
     }
 
     async fn reconcile(&self, volume: &str) -> Result<Action, ReplicaError> {
+        match self.settle_all(volume).await {
+            // Not a failure: the next look is on the object as it is by then, or there is none any more.
+            Err(ReplicaError::Patch(error))
+                if matches!(error.category(), Category::NotFound | Category::Conflict) =>
+            {
+                tracing::debug!(volume, error = %chain(&error), "changed by another meanwhile");
+                Ok(Action::RequeueAfter(SOON))
+            }
+            other => other,
+        }
+    }
+
+    /// Settles the volume's replicas, as far as it goes now.
+    async fn settle_all(&self, volume: &str) -> Result<Action, ReplicaError> {
         if !*self.gate.borrow() {
             return Ok(Action::RequeueAfter(SOON));
         }
