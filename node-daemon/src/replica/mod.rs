@@ -108,6 +108,9 @@ pub fn run(node: Arc<Node>, around: Surroundings, watches: &Watches, shutdown: &
     let store = Store::<LocalVolumeReplica>::new();
     let added = queue.clone();
     store.on_change(move |change| {
+        if matches!((change.old, change.new), (Some(old), Some(new)) if is_same_wish(old, new)) {
+            return;
+        }
         for object in [change.old, change.new].into_iter().flatten() {
             added.add(object.spec.volume_name.clone());
         }
@@ -129,6 +132,20 @@ pub fn run(node: Arc<Node>, around: Surroundings, watches: &Watches, shutdown: &
         let replicas = replicas.clone();
         async move { replicas.reconcile(&volume).await }
     });
+}
+
+/// Whether only the status differs, which is our own doing; somebody else's is put right by the next of the [`rounds`].
+fn is_same_wish(old: &LocalVolumeReplica, new: &LocalVolumeReplica) -> bool {
+    let of = |replica: &LocalVolumeReplica| {
+        let meta = &replica.metadata;
+        (
+            meta.uid.clone(),
+            meta.deletion_timestamp.clone(),
+            meta.finalizers.clone(),
+            meta.annotations.clone(),
+        )
+    };
+    old.spec == new.spec && of(old) == of(new)
 }
 
 /// Looks at all volumes once in a while: brings up those that are known by their tags, whether or not the API server answers, and

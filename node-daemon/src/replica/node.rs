@@ -228,13 +228,13 @@ impl Node {
         );
     }
 
-    /// Brings one replica to what is wanted, as far as it goes now. The volume is taken only if there is something to do.
+    /// Brings one replica to what is wanted, as far as it goes now. A volume that somebody else works on is only looked at.
     pub async fn settle(
         &self,
         desired: &Desired,
         replicas: &BTreeSet<String>,
     ) -> Result<Settled, NodeError> {
-        let mut guard = None;
+        let guard = self.locks.for_upkeep(&desired.volume);
         let mut left = Vec::new();
         for _ in 0..MOST_ROUNDS {
             let actual = self.look(replicas).await?;
@@ -243,12 +243,7 @@ impl Node {
                 return Ok(Settled::Rest { plan, actual });
             }
             if guard.is_none() {
-                guard = self.locks.for_upkeep(&desired.volume);
-                if guard.is_none() {
-                    return Ok(Settled::Busy);
-                }
-                // What was seen may have been changed by who had the volume.
-                continue;
+                return Ok(Settled::Busy);
             }
             for step in &plan.steps {
                 tracing::debug!(volume = desired.volume, ?step, "step");

@@ -613,3 +613,25 @@ proptest! {
         runtime.block_on(run(ops));
     }
 }
+
+#[test]
+fn only_a_changed_wish_begins_a_look() {
+    let before = a_replica("pvc-1", 10);
+    let mut status = before.clone();
+    status.status = Some(hawser_api::LocalVolumeReplicaStatus::default());
+    status.metadata.resource_version = Some("2".to_owned());
+    assert!(super::is_same_wish(&before, &status));
+    let changes: [fn(&mut LocalVolumeReplica); 6] = [
+        |replica| replica.spec.delete = true,
+        |replica| replica.spec.required_capacity_bytes += 1,
+        |replica| replica.metadata.uid = Some("another".to_owned()),
+        |replica| replica.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH)),
+        |replica| replica.metadata.finalizers = Some(vec!["f".to_owned()]),
+        |replica| replica.metadata.annotations = None,
+    ];
+    for change in changes {
+        let mut after = before.clone();
+        change(&mut after);
+        assert!(!super::is_same_wish(&before, &after), "{after:?}");
+    }
+}
