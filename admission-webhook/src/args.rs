@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use hawser_api::names;
-use hawser_runtime::args::CommonArgs;
+use hawser_runtime::args::{CommonArgs, dns_label};
 
 /// Gives pods the locality of their volumes at admission.
 #[derive(Clone, Debug, clap::Parser)]
@@ -23,18 +23,6 @@ pub(crate) struct Args {
     /// Service by which the API server reaches the webhook; a name in its certificate.
     #[arg(long, env = "HAWSER_SERVICE", default_value = names::scheduling::WEBHOOK_SERVICE, value_parser = dns_label)]
     pub(crate) service: String,
-}
-
-/// A name that can be part of a DNS name.
-fn dns_label(text: &str) -> Result<String, String> {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    if text.len() <= 63 && text.starts_with(ends) && text.ends_with(ends) && text.chars().all(inner)
-    {
-        Ok(text.to_owned())
-    } else {
-        Err("must be at most 63 lower case letters, digits and hyphens, and begin and end with a letter or digit".to_owned())
-    }
 }
 
 #[cfg(test)]

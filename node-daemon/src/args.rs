@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use hawser_runtime::args::{self, CommonArgs};
 use hawser_runtime::lease::LeaseArgs;
 
@@ -21,18 +22,19 @@ pub struct Args {
     pub node_name: String,
 
     /// Namespace of the daemon's leases.
-    #[arg(long, env = "POD_NAMESPACE", default_value = hawser_api::names::DEFAULT_NAMESPACE)]
+    #[arg(long, env = "POD_NAMESPACE", default_value = hawser_api::names::DEFAULT_NAMESPACE, value_parser = args::dns_label)]
     pub namespace: String,
 
     /// Who holds the daemon's leases: the pod's name. Default: the node's name.
-    #[arg(long, env = "POD_NAME")]
+    #[arg(long, env = "POD_NAME", value_parser = NonEmptyStringValueParser::new())]
     pub identity: Option<String>,
 
     /// Where kubelet calls the CSI service.
     #[arg(
         long,
         env = "HAWSER_CSI_SOCKET",
-        default_value = "/var/lib/kubelet/plugins/lvm.hwameistor.io/csi.sock"
+        default_value = "/var/lib/kubelet/plugins/lvm.hwameistor.io/csi.sock",
+        value_parser = args::socket_path
     )]
     pub csi_socket: PathBuf,
 
@@ -40,28 +42,29 @@ pub struct Args {
     #[arg(
         long,
         env = "HAWSER_REGISTRATION_DIR",
-        default_value = "/var/lib/kubelet/plugins_registry"
+        default_value = "/var/lib/kubelet/plugins_registry",
+        value_parser = args::absolute_path
     )]
     pub registration_dir: PathBuf,
 
     /// kubelet's root folder, at the same path as on the host.
-    #[arg(long, env = "HAWSER_KUBELET_DIR", default_value = "/var/lib/kubelet")]
+    #[arg(long, env = "HAWSER_KUBELET_DIR", default_value = "/var/lib/kubelet", value_parser = args::absolute_path)]
     pub kubelet_dir: PathBuf,
 
     /// The host's /dev.
-    #[arg(long, env = "HAWSER_DEV", default_value = "/dev")]
+    #[arg(long, env = "HAWSER_DEV", default_value = "/dev", value_parser = args::absolute_path)]
     pub dev: PathBuf,
 
     /// The host's /sys.
-    #[arg(long, env = "HAWSER_SYS", default_value = "/sys")]
+    #[arg(long, env = "HAWSER_SYS", default_value = "/sys", value_parser = args::absolute_path)]
     pub sys: PathBuf,
 
     /// The /proc that shows the host's processes.
-    #[arg(long, env = "HAWSER_PROC", default_value = "/proc")]
+    #[arg(long, env = "HAWSER_PROC", default_value = "/proc", value_parser = args::absolute_path)]
     pub proc: PathBuf,
 
     /// The database of the host's udev.
-    #[arg(long, env = "HAWSER_UDEV_DATA", default_value = "/run/udev/data")]
+    #[arg(long, env = "HAWSER_UDEV_DATA", default_value = "/run/udev/data", value_parser = args::absolute_path)]
     pub udev_data: PathBuf,
 
     /// Whether to wait for the host's udev when devices are made: `auto` looks for device-mapper's rules on the host.
@@ -69,8 +72,15 @@ pub struct Args {
     pub udev: UdevMode,
 
     /// How often disks and pools are looked at even if nothing is heard of a change.
-    #[arg(long, env = "HAWSER_RESCAN_INTERVAL", default_value = "60s", value_parser = args::duration)]
+    #[arg(long, env = "HAWSER_RESCAN_INTERVAL", default_value = "60s", value_parser = args::positive_duration)]
     pub rescan_interval: Duration,
+}
+
+impl Args {
+    /// What no flag by itself shows to be wrong.
+    pub fn check(&self) -> Result<(), String> {
+        self.lease.check().map_err(|error| error.to_string())
+    }
 }
 
 /// See [`Args::udev`].
@@ -115,19 +125,39 @@ mod tests {
     }
 
     #[test]
-    fn wrong_flags_are_refused_with_a_sentence() {
-        for (words, part) in [
-            (vec!["--node-name", "N 1"], "kubectl get nodes"),
-            (vec!["--node-name", ""], "kubectl get nodes"),
-            (
-                vec!["--node-name", "n1", "--rescan-interval", "60"],
-                "for example 30s",
-            ),
-            (vec!["--node-name", "n1", "--udev", "maybe"], "bypass"),
+    fn what_is_wrong_is_named_with_what_would_be_right() {
+        let long = format!("/{}/csi.sock", "x".repeat(120));
+        for (flag, value, right) in [
+            ("--node-name", "N 1", "kubectl get nodes"),
+            ("--node-name", "", "kubectl get nodes"),
+            ("--namespace", "Not A Name", "lower case letters"),
+            ("--identity", "", "value is required"),
+            ("--csi-socket", "csi.sock", "absolute path"),
+            ("--csi-socket", &long, "at most 107"),
+            ("--registration-dir", "plugins", "absolute path"),
+            ("--kubelet-dir", "/var/lib/../kubelet", ".."),
+            ("--dev", "dev", "absolute path"),
+            ("--sys", "sys", "absolute path"),
+            ("--proc", "/proc/..", ".."),
+            ("--udev-data", "udev", "absolute path"),
+            ("--udev", "maybe", "bypass"),
+            ("--rescan-interval", "60", "for example 30s"),
+            // The timer of the rounds can't be made with it.
+            ("--rescan-interval", "0s", "longer than zero"),
+            ("--lease-renew-deadline", "40s", "--lease-duration (30s)"),
+            ("--no-such-flag", "x", "unexpected argument"),
         ] {
-            let all = std::iter::once("node-daemon").chain(words);
-            let message = try_parse_from::<Args>(all).unwrap_err().to_string();
-            assert!(message.contains(part), "{message}");
+            let mut words = vec!["node-daemon", flag, value];
+            if flag != "--node-name" {
+                words.extend(["--node-name", "n1"]);
+            }
+            let error = args::try_parse_checked_from(words, Args::check).unwrap_err();
+            let text = error.to_string();
+            assert_eq!(error.exit_code(), 2, "{text}");
+            assert!(
+                text.contains(flag) && text.contains(right),
+                "{flag} {value:?}: {text}"
+            );
         }
     }
 }

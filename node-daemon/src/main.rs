@@ -21,7 +21,7 @@ use hawser_runtime::{args as common, telemetry, tls};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     tls::install_provider();
-    let (args, settings) = common::parse::<args::Args>();
+    let (args, settings) = common::parse_checked(args::Args::check);
     telemetry::init(&args.common)?;
     settings.log("node-daemon");
     daemon::run(args).await

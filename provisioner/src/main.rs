@@ -6,7 +6,7 @@ use provisioner::{app, args::Args};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     tls::install_provider();
-    let (args, settings) = args::parse::<Args>();
+    let (args, settings) = args::parse_checked(Args::check);
     telemetry::init(&args.common)?;
     settings.log("provisioner");
     let shutdown = Shutdown::on_signals(args.common.drain_timeout)?;

@@ -104,8 +104,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_kubeconfig_is_named_in_the_sentence() {
-        let (example, _) =
-            args::try_parse_from::<Example>(["x", "--kubeconfig", "/nonexistent/config"]).unwrap();
+        let (mut example, _) = args::try_parse_from::<Example>(["x"]).unwrap();
+        // It was there when the flags were read.
+        example.common.kubeconfig = Some("/nonexistent/config".into());
         let error = connect(&example.common, "test").await.err().unwrap();
         assert!(
             chain(&error).to_string().contains("/nonexistent/config"),

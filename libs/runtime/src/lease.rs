@@ -41,6 +41,27 @@ pub struct LeaseArgs {
     pub lease_retry_period: Duration,
 }
 
+impl LeaseArgs {
+    /// Whether these timings keep two holders apart.
+    pub fn check(&self) -> Result<(), LeaseError> {
+        let Self {
+            lease_duration: duration,
+            lease_renew_deadline: renew,
+            lease_retry_period: retry,
+        } = *self;
+        let whole = duration.subsec_nanos() == 0 && i32::try_from(duration.as_secs()).is_ok();
+        if whole && Duration::ZERO < retry && retry < renew && renew < duration {
+            Ok(())
+        } else {
+            Err(LeaseError::Timings {
+                duration,
+                renew,
+                retry,
+            })
+        }
+    }
+}
+
 /// Which lease, who we are, and its timings.
 #[derive(Clone, Debug)]
 pub struct LeaseConfig {
@@ -63,7 +84,7 @@ pub struct LeaseConfig {
 pub enum LeaseError {
     /// Timings that don't keep two holders apart.
     #[error(
-        "lease timings are wrong: retry period {retry:?} < renew deadline {renew:?} < duration {duration:?} is needed, with a duration of whole seconds"
+        "lease timings are wrong: zero < --lease-retry-period ({retry:?}) < --lease-renew-deadline ({renew:?}) < --lease-duration ({duration:?}) is needed, with a duration of whole seconds"
     )]
     Timings {
         /// `--lease-duration`
@@ -117,14 +138,7 @@ impl LeaseConfig {
         } = *args;
         let name = name.into();
         let identity = identity.into();
-        let whole = duration.subsec_nanos() == 0 && i32::try_from(duration.as_secs()).is_ok();
-        if !(whole && Duration::ZERO < retry && retry < renew && renew < duration) {
-            return Err(LeaseError::Timings {
-                duration,
-                renew,
-                retry,
-            });
-        }
+        args.check()?;
         if identity.is_empty() {
             return Err(LeaseError::NoIdentity(name));
         }

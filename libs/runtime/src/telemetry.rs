@@ -46,6 +46,25 @@ pub fn init(args: &CommonArgs) -> Result<(), TelemetryError> {
         .map_err(|_| TelemetryError::AlreadySet)
 }
 
+/// Whether [`init`] understands what `--log-level` says. A single word that is no level is refused: to the parser it would be
+/// the name of a module, whose lines would then be all that is logged.
+pub(crate) fn check_directives(directives: &str) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let right =
+        "use error, warn, info, debug or trace, or directives such as info,kube=debug".to_owned();
+    let no_level = |word: &&str| {
+        !word.contains(['=', '[', ']', '{', '}'])
+            && !LEVELS.contains(&word.trim().to_ascii_lowercase().as_str())
+    };
+    match directives.split(',').find(no_level) {
+        Some(word) => Err(format!("{:?} is no level; {right}", word.trim())),
+        None => match EnvFilter::builder().parse(directives) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("{error}; {right}")),
+        },
+    }
+}
+
 fn filter(directives: &str) -> Result<EnvFilter, TelemetryError> {
     EnvFilter::builder()
         .parse(directives)
@@ -120,5 +139,22 @@ mod tests {
             error.contains("info,kube=loud") && error.contains("trace"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_not_taken_for_a_module() {
+        for right in [
+            "info",
+            "WARN",
+            "off",
+            "info,kube=debug",
+            "kube[request]=info",
+        ] {
+            assert_eq!(check_directives(right), Ok(()), "{right}");
+        }
+        for wrong in ["loud", "", "info,", "info,kube", "info,kube=loud"] {
+            let why = check_directives(wrong).unwrap_err();
+            assert!(why.contains("debug or trace"), "{wrong}: {why}");
+        }
     }
 }
