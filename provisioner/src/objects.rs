@@ -158,6 +158,19 @@ managed! {
     LocalDiskClaim => disk_claims,
 }
 
+/// Whether an object can have this name (a DNS subdomain); what can't is not there.
+#[must_use]
+pub fn is_object_name(name: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        bytes.iter().copied().all(inner)
+            && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+            && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
 fn named<K: Managed>(name: &str) -> String {
     format!("{} {name}", K::kind(&()))
 }
@@ -252,6 +265,10 @@ impl Objects {
 
     /// The object as the server has it now.
     pub async fn read<K: Managed>(&self, name: &str) -> Result<Option<K>, WriteError> {
+        // Names come from callers, and become a part of the URL: `../other` would be another object.
+        if !is_object_name(name) {
+            return Ok(None);
+        }
         let kind = K::of(self);
         let found = kind
             .api

@@ -411,6 +411,9 @@ impl State {
         if self.knows_node(name) {
             return Ok(false);
         }
+        if !crate::objects::is_object_name(name) {
+            return Ok(true);
+        }
         let nodes: Api<Node> = Api::all(self.client.clone());
         Ok(nodes.get_metadata_opt(name).await?.is_none())
     }

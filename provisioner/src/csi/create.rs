@@ -70,7 +70,7 @@ impl Ask {
             size: range.choose()?,
             class,
             topology: request::topology(request.accessibility_requirements.as_ref())?,
-            claim: request::claim(&request.parameters),
+            claim: request::claim(&request.parameters)?,
             context: request::context(&request.parameters),
         })
     }

@@ -13,7 +13,7 @@ use hawser_csi::v1::{
 };
 
 use super::refusal::Refusal;
-use crate::decide::size::Range;
+use crate::{decide::size::Range, objects::is_object_name};
 
 /// Longest string of a request, as CSI says.
 const LONGEST: usize = 128;
@@ -209,16 +209,25 @@ pub fn topology(requirement: Option<&TopologyRequirement>) -> Result<Topology, R
     })
 }
 
-/// The claim, if the sidecar tells (`--extra-create-metadata`).
-#[must_use]
+/// The claim, if the sidecar tells (`--extra-create-metadata`). A name that no object can have is refused: it would become a
+/// part of a URL.
 pub fn claim<'a>(
     parameters: impl IntoIterator<Item = (&'a String, &'a String)>,
-) -> Option<ClaimRef> {
-    let claim = ClaimMetadata::parse(parameters)?;
-    Some(ClaimRef {
-        namespace: claim.namespace,
-        name: claim.name,
-    })
+) -> Result<Option<ClaimRef>, Refusal> {
+    let Some(ClaimMetadata {
+        namespace, name, ..
+    }) = ClaimMetadata::parse(parameters)
+    else {
+        return Ok(None);
+    };
+    for (key, value) in [(keys::PVC_NAMESPACE, &namespace), (keys::PVC_NAME, &name)] {
+        if !is_object_name(value) {
+            return Err(Refusal::invalid(format!(
+                "parameter {key:?} is {value:?}, which no object can be called; leave it to external-provisioner"
+            )));
+        }
+    }
+    Ok(Some(ClaimRef { namespace, name }))
 }
 
 /// What of the parameters becomes the volume's attributes: all but what Kubernetes keeps for itself (the file system's type,

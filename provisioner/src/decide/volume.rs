@@ -271,6 +271,10 @@ fn summary(observed: Observed<'_>) -> Summary {
             "ReplicaNotReady"
         };
         let waiting = || {
+            if wanted.is_empty() {
+                return "spec.accessibility.nodes is empty; it must name the node that is to have the volume"
+                    .to_owned();
+            }
             format!(
                 "waiting for node {} to make its copy ready",
                 wanted.join(", ")
@@ -446,6 +450,19 @@ mod tests {
         assert_eq!(state(&volume), VolumeState::Ready);
         assert_eq!(volume.status.as_ref().unwrap().allocated_capacity_bytes, 4);
         assert_eq!(planned(&volume, &ready), []);
+    }
+
+    #[test]
+    fn a_volume_made_by_hand_without_a_node_says_what_it_lacks() {
+        let volume = a_volume(&[]);
+        let volume = written(&volume, &planned(&volume, &[]));
+        let status = volume.status.unwrap();
+        assert_eq!(status.state, VolumeState::Creating);
+        let message = &status.conditions[0].message;
+        assert!(
+            message.contains("spec.accessibility.nodes is empty"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use hawser_api::names;
 use tonic::Code;
 
 use crate::support::{
-    World, claim_request,
+    SOON, World, claim_request,
     nodes::{GIB, MIB},
     on, request,
 };
@@ -258,7 +258,16 @@ async fn a_volume_of_an_earlier_attempt_on_another_node_gives_way_unless_it_was_
     world
         .until("the first one is gone", |w| w.volume("pvc-1").is_none())
         .await;
-    let volume = provisioner.create(moved).await.unwrap();
+    // Its last traces may still be on their way to the provisioner, which then asks to be called again.
+    let again = async {
+        loop {
+            match provisioner.create(moved.clone()).await {
+                Err(status) if status.code() == Code::Aborted => tokio::task::yield_now().await,
+                answer => return answer,
+            }
+        }
+    };
+    let volume = tokio::time::timeout(SOON, again).await.unwrap().unwrap();
     assert_eq!(
         volume.accessible_topology[0].segments[names::LVM_TOPOLOGY_KEY],
         "n2"

@@ -6,7 +6,7 @@ use hawser_csi::v1::{CapacityRange, ControllerExpandVolumeRequest};
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::support::{Provisioner, World, block, nodes::GIB, request};
+use crate::support::{Provisioner, World, block, mount, nodes::GIB, request};
 
 async fn a_volume(world: &World) -> Provisioner {
     let provisioner = world.start().await;
@@ -180,6 +180,7 @@ async fn wrong_requests_are_refused_by_name() {
                 ..ask(GIB, 0)
             },
             Code::InvalidArgument,
+            "volume_id is empty",
         ),
         (
             ControllerExpandVolumeRequest {
@@ -187,6 +188,7 @@ async fn wrong_requests_are_refused_by_name() {
                 ..ask(GIB, 0)
             },
             Code::InvalidArgument,
+            "capacity_range is missing",
         ),
         (
             ControllerExpandVolumeRequest {
@@ -194,21 +196,51 @@ async fn wrong_requests_are_refused_by_name() {
                 ..ask(GIB, 0)
             },
             Code::NotFound,
+            "\"pvc-9\" does not exist",
         ),
-        (ask(0, 0), Code::InvalidArgument),
-        (ask(-1, 0), Code::InvalidArgument),
-        (ask(2 * GIB, GIB), Code::InvalidArgument),
-        (ask(i64::MAX, 0), Code::OutOfRange),
-        (ask(GIB / 2, GIB / 2), Code::OutOfRange),
+        (
+            ControllerExpandVolumeRequest {
+                volume_capability: Some(mount("ntfs")),
+                ..ask(2 * GIB, 0)
+            },
+            Code::InvalidArgument,
+            "fs_type is \"ntfs\"",
+        ),
+        (ask(0, 0), Code::InvalidArgument, "required_bytes is 0"),
+        (ask(-1, 0), Code::InvalidArgument, "required_bytes is -1"),
+        (ask(2 * GIB, -1), Code::InvalidArgument, "limit_bytes is -1"),
+        (
+            ask(2 * GIB, GIB),
+            Code::InvalidArgument,
+            "limit_bytes is 1073741824, below required_bytes 2147483648",
+        ),
+        (
+            ask(i64::MAX, 0),
+            Code::OutOfRange,
+            "required_bytes is 9223372036854775807; the largest volume",
+        ),
+        (
+            ask(i64::MAX - i64::MAX % (4 << 20), 0),
+            Code::OutOfRange,
+            "free",
+        ),
+        (
+            ask(GIB / 2, GIB / 2),
+            Code::OutOfRange,
+            "can't shrink to limit_bytes (512 MiB)",
+        ),
     ];
-    for (request, code) in cases {
+    for (request, code, word) in cases {
         let refused = provisioner
             .controller()
             .controller_expand_volume(request.clone())
             .await
             .unwrap_err();
         assert_eq!(refused.code(), code, "{request:?}: {refused}");
+        assert!(refused.message().contains(word), "{word}: {refused}");
     }
+    assert_eq!(sizes(&world), (json!(GIB), json!(GIB)), "nothing changed");
+    assert_eq!(world.nodes.volumes()["pvc-1"], GIB);
 }
 
 fn by_hand(world: &World, volume: &str, size: i64) {
@@ -244,7 +276,12 @@ async fn by_hand_it_grows_fails_with_a_reason_or_is_aborted() {
 
     for (volume, size, why) in [
         ("pvc-9", 2 * GIB, "pvc-9"),
+        ("", 2 * GIB, "spec.volumeName is \"\""),
+        ("../pods/x", 2 * GIB, "spec.volumeName is \"../pods/x\""),
         ("pvc-1", GIB, "shrink"),
+        ("pvc-1", 0, "spec.requiredCapacityBytes is 0"),
+        ("pvc-1", -5, "spec.requiredCapacityBytes is -5"),
+        ("pvc-1", i64::MAX, "the largest volume"),
         ("pvc-1", 99 * GIB, "free"),
     ] {
         by_hand(&world, volume, size);
