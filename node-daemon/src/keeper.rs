@@ -3,12 +3,12 @@
 //! One task does them all, one after the other, so that nobody else changes volume groups meanwhile and each decision sees what
 //! the one before it did. A round observes everything, plans, writes what differs, and is safe to repeat.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hawser_api::{LocalDisk, LocalDiskClaim, LocalDiskNode, LocalStorageNode};
+use hawser_api::{DiskState, LocalDisk, LocalDiskClaim, LocalDiskNode, LocalStorageNode};
 use hawser_runtime::patch::{self, PatchError};
 use hawser_runtime::shutdown::Shutdown;
 use hawser_runtime::store::Store;
@@ -24,7 +24,7 @@ use crate::claim::keep::{Claims, Picture, by_disk};
 use crate::disk::events::{self, Events};
 use crate::disk::scan::{Scan, ScanError, Scanner, Stale};
 use crate::disk::upkeep::Upkeep;
-use crate::pool::{extend, nodes, status};
+use crate::pool::{extend, news, nodes, status};
 
 /// How long after the first sign of change a round begins: udev answers an event with several more.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -215,12 +215,17 @@ impl Keeper {
             &self.node,
             &objects,
             &scan,
-            &std::collections::BTreeMap::new(),
+            &BTreeMap::new(),
             &BTreeSet::new(),
         )
         .present;
         let uses = extend::lvm_uses(&self.node, &report, &scan.disks, &by_disk(&present));
+        let before: BTreeMap<String, DiskState> = objects
+            .iter()
+            .map(|o| (o.name_any(), o.spec.state.clone()))
+            .collect();
         let kept = self.upkeep.run(objects, &scan, &uses).await?;
+        self.tell_of_disks(&before, &kept.objects);
         self.say_doubts(&kept.doubts);
         let storage = match self.objects.storage.get(&self.node) {
             Some(found) => (*found).clone(),
@@ -281,7 +286,10 @@ impl Keeper {
         let old = picture.storage.status.clone().unwrap_or_default();
         let wanted = status::storage(&old, &picture.report, &types, &now);
         let api: Api<LocalStorageNode> = Api::all(self.client.clone());
-        patch::status(&api, &picture.storage, &wanted).await?;
+        let written = patch::status(&api, &picture.storage, &wanted).await?;
+        if let Some(news) = news::of_storage(&old, &wanted) {
+            self.tell(&written.into_inner(), news);
+        }
 
         let disk_node = match self.objects.disk_nodes.get(&self.node) {
             Some(found) => (*found).clone(),
@@ -292,6 +300,20 @@ impl Keeper {
         let api: Api<LocalDiskNode> = Api::all(self.client.clone());
         patch::status(&api, &disk_node, &wanted).await?;
         Ok(())
+    }
+
+    fn tell_of_disks(&self, before: &BTreeMap<String, DiskState>, objects: &[LocalDisk]) {
+        for object in objects {
+            let was = before.get(&object.name_any());
+            if let Some(news) = was.and_then(|state| news::of_disk(state, object)) {
+                self.tell(object, news);
+            }
+        }
+    }
+
+    fn tell<K: kube::Resource<DynamicType = ()>>(&self, object: &K, news: news::News) {
+        let recorder = &self.claims.recorder;
+        recorder.record(object, news.severity, news.reason, news.message);
     }
 
     fn say_doubts(&mut self, doubts: &[String]) {

@@ -30,6 +30,7 @@ use crate::replica::node::{Node, Settled};
 use crate::replica::plan::{Desired, Stage};
 
 mod upkeep;
+mod wrong;
 
 struct Driver {
     fake: FakeNode,

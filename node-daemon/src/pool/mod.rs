@@ -4,6 +4,7 @@
 
 pub mod extend;
 pub mod health;
+pub mod news;
 pub mod nodes;
 pub mod prove;
 pub mod status;

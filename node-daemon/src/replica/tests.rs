@@ -150,6 +150,22 @@ async fn what_is_not_supported_or_senseless_is_not_made() {
             "spec.requiredCapacityBytes",
         ),
         (
+            Box::new(|spec: &mut LocalVolumeReplicaSpec| spec.required_capacity_bytes = 0),
+            "spec.requiredCapacityBytes",
+        ),
+        (
+            Box::new(|spec: &mut LocalVolumeReplicaSpec| {
+                spec.required_capacity_bytes = i64::MAX;
+            }),
+            "bytes are needed for 9223372036854775807 bytes",
+        ),
+        (
+            Box::new(|spec: &mut LocalVolumeReplicaSpec| {
+                spec.volume_name = "../../etc".to_owned();
+            }),
+            "../../etc",
+        ),
+        (
             Box::new(|spec: &mut LocalVolumeReplicaSpec| spec.volume_name = "x".repeat(125)),
             "too long for its front device",
         ),
