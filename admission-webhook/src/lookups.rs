@@ -3,6 +3,7 @@
 //! A pod may arrive before the watch has told of its claims: a StatefulSet's controller makes claims and pod within
 //! milliseconds. What a pod names and memory lacks is therefore asked for once, directly.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -125,12 +126,12 @@ impl Gatherer {
                 ClassName::Default => known.default_class.clone(),
                 ClassName::None => None,
             });
-        known.classes = names
-            .filter_map(|name| {
-                let class = self.lookups.classes.get(&Key::cluster(name.clone()))?;
-                Some((name, class))
-            })
-            .collect();
+        let names: BTreeSet<String> = names.collect();
+        for name in names {
+            if let Some(class) = self.class(&name).await {
+                known.classes.insert(name, class);
+            }
+        }
         known
     }
 
@@ -162,6 +163,14 @@ impl Gatherer {
                 .template(namespace, pod, name)
                 .await
                 .map_or(Source::Unknown, |class| Source::New { class }),
+        }
+    }
+
+    /// A class may come with the pods that use it, in one file.
+    async fn class(&self, name: &str) -> Option<Class> {
+        match (self.lookups.classes.get(&Key::cluster(name)), &self.client) {
+            (None, Some(client)) => ask(Api::<StorageClass>::all(client.clone()), name).await,
+            (known, _) => known,
         }
     }
 
@@ -244,6 +253,7 @@ pub(crate) mod tests {
 
     use hawser_api::names;
     use hawser_runtime::index::Index;
+    use hawser_runtime::testing::FakeApi;
     use serde_json::{Value, json};
 
     use super::*;
@@ -411,6 +421,27 @@ pub(crate) mod tests {
             known.classes.keys().collect::<Vec<_>>(),
             ["local-pair", "local-ssd"]
         );
+    }
+
+    #[tokio::test]
+    async fn a_class_that_no_watch_has_told_of_is_asked_for() {
+        let api = FakeApi::new();
+        api.put(
+            "/apis/storage.k8s.io/v1/storageclasses/fresh",
+            json!({ "metadata": { "name": "fresh" }, "provisioner": names::LVM_DRIVER,
+                    "parameters": { "poolClass": "SSD" } }),
+        );
+        let lookups = a_cluster();
+        lookups.claims.apply(object::<PersistentVolumeClaim>(json!({
+            "metadata": { "namespace": "shop", "name": "new" },
+            "spec": { "storageClassName": "fresh" }
+        })));
+        let client = Some(api.client());
+        let gatherer = Gatherer::new(lookups, client, names::DEFAULT_NAMESPACE.to_owned());
+        let known = gatherer.gather("shop", &a_pod(&["new"])).await;
+        let class = known.classes.get("fresh").unwrap();
+        assert_eq!(class.driver, Driver::Lvm);
+        assert_eq!(class.parameters["poolClass"], "SSD");
     }
 
     #[tokio::test]
