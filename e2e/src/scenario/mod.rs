@@ -6,6 +6,7 @@ mod crash;
 mod faults;
 mod sanity;
 mod uninstall;
+mod wrong_input;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -68,6 +69,13 @@ const SCENARIOS: &[Scenario] = &[
         routine: false,
         hawser: true,
         run: |lab| Box::pin(async move { crate::demo::run(&lab).await }),
+    },
+    Scenario {
+        name: "wrong-input",
+        about: "who asks for what can't be gets a sentence that names it, where its author looks, and nothing changes",
+        routine: true,
+        hawser: true,
+        run: |lab| Box::pin(async move { wrong_input::run(&lab).await }),
     },
     Scenario {
         name: "csi-sanity",

@@ -1,0 +1,223 @@
+//! What a user meets who asks for what can't be: a sentence that names the wish and what would be right, at the object where its author looks, and
+//! nothing changed by it. The cases know nothing of each other and run at the same time; each says all that it saw when it fails.
+
+mod claims;
+mod disks;
+mod volumes;
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use futures::FutureExt;
+use futures::future::join_all;
+use hawser_api::names;
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::{Value, json};
+
+use crate::image::base::BUSYBOX;
+use crate::kit::objects::Pool;
+use crate::kit::{Pending, Scope, wait_for};
+use crate::lab::Lab;
+
+/// The namespace, and what the names of all cluster-wide objects of the scenario begin with.
+const NAME: &str = "wrong-input";
+const PATIENCE: Duration = Duration::from_secs(120);
+/// More than any pool has.
+const HUGE: &str = "100Ti";
+
+/// Runs the scenario.
+///
+/// # Errors
+/// Every case that does not hold, with its reason. What the cases made is then left for the dump, but for the disks, which would be in the way of others.
+pub(super) async fn run(lab: &Lab) -> Result<()> {
+    let scope = Scope::open(lab, NAME).await?;
+    sweep(&scope).await?;
+    let pools = scope.ensure_pools().await?;
+    let stage = Stage::set(&scope, pools).await?;
+    let mut disks = disks::Disks::new(&scope, &stage);
+    let mut failed = String::new();
+    for failure in cases(&scope, &stage, &mut disks).await {
+        let _ = write!(failed, "\n    {failure:#}");
+    }
+    if let Err(error) = disks.away().await {
+        let _ = write!(failed, "\n    taking the extra disks away: {error:#}");
+    }
+    if !failed.is_empty() {
+        bail!("what does not hold:{failed}");
+    }
+    scope.close().await?;
+    sweep(&scope).await?;
+    as_before(&scope, &stage.pools).await
+}
+
+/// What all cases find.
+struct Stage {
+    pools: Vec<Pool>,
+    /// The class of disk of the pools that are on every node.
+    disk_type: String,
+    /// The node whose disks are only asked for.
+    asked: String,
+    /// The node that gets and loses disks.
+    handled: String,
+}
+
+impl Stage {
+    /// Finds out, and makes the class [`NAME`] of the pools on every node.
+    async fn set(scope: &Scope, pools: Vec<Pool>) -> Result<Self> {
+        let nodes = scope.lab.nodes()?;
+        let [asked, .., handled] = nodes.as_slice() else {
+            bail!("the scenario needs at least two nodes");
+        };
+        let pool = pools.first().context("there is no pool")?;
+        let class = names::pools::class_of(&pool.name).context("the pool has no class")?;
+        let disk_type = class.to_string();
+        scope.class(NAME, &disk_type, &[]).await?;
+        Ok(Self {
+            disk_type,
+            asked: asked.clone(),
+            handled: handled.clone(),
+            pools,
+        })
+    }
+}
+
+/// All cases at once; those that do not hold.
+async fn cases(scope: &Scope, stage: &Stage, disks: &mut disks::Disks) -> Vec<anyhow::Error> {
+    let all = [
+        case("parameters of a class", volumes::parameters(scope, stage)).boxed(),
+        case("a claim too large", volumes::too_large(scope, stage)).boxed(),
+        case("one volume, two nodes", volumes::two_nodes(scope)).boxed(),
+        case("growth without room", volumes::growth(scope)).boxed(),
+        case("claims for disks", claims::disks(scope, stage)).boxed(),
+        case("growth by hand", claims::growth_by_hand(scope)).boxed(),
+        case("a kind that is not served", claims::not_served(scope)).boxed(),
+        case("disks that go, a pool that is half there", disks.story()).boxed(),
+    ];
+    let outcomes = join_all(all).await;
+    outcomes.into_iter().filter_map(Result::err).collect()
+}
+
+/// Runs a case; says that it holds and what it saw, or in its failure which one it was.
+async fn case(name: &str, work: impl Future<Output = Result<String>>) -> Result<()> {
+    let start = Instant::now();
+    let saw = work.await.with_context(|| format!("case `{name}`"))?;
+    println!("  {name} ({:.0} s): {saw}", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Waits for an event about an object that has all the words, and returns its message.
+async fn told(scope: &Scope, namespace: &str, object: &str, words: &[&str]) -> Result<String> {
+    let events: Api<Event> = Api::namespaced(scope.client.clone(), namespace);
+    let about = ListParams::default().fields(&format!("involvedObject.name={object}"));
+    let what = format!("an event about {object} with the words {words:?}");
+    wait_for(&what, PATIENCE, || async {
+        let mut said = Vec::new();
+        for event in events.list(&about).await? {
+            let reason = event.reason.unwrap_or_default();
+            let text = format!("{reason}: {}", event.message.unwrap_or_default());
+            if words.iter().all(|word| text.contains(word)) {
+                return Ok(Ok(text));
+            }
+            said.push(text);
+        }
+        Ok(Err(Pending::because(format!("its events are {said:?}"))))
+    })
+    .await
+}
+
+/// A class of Hawser's that is bound at once, so that its claims need no pod to be refused.
+async fn class_at_once(
+    scope: &Scope,
+    name: &str,
+    disk_type: &str,
+    more: &(&str, &str),
+) -> Result<()> {
+    let mut parameters = json!({ "poolClass": disk_type, "replicaNumber": "1" });
+    parameters[more.0] = json!(more.1);
+    let object = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": { "name": name },
+        "provisioner": names::LVM_DRIVER, "parameters": parameters,
+        "volumeBindingMode": "Immediate", "reclaimPolicy": "Delete",
+    });
+    Scope::apply(&scope.cluster::<StorageClass>(), name, object).await?;
+    Ok(())
+}
+
+async fn claim(scope: &Scope, name: &str, class: &str, mode: &str, size: &str) -> Result<()> {
+    let object = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": name },
+        "spec": { "storageClassName": class, "accessModes": [mode], "resources": { "requests": { "storage": size } } },
+    });
+    Scope::apply(&scope.api::<PersistentVolumeClaim>(), name, object).await?;
+    Ok(())
+}
+
+/// A pod that sleeps beside a claim at /data; `more` goes into its spec.
+async fn pod(scope: &Scope, name: &str, claim: &str, more: Value) -> Result<()> {
+    let mut spec = json!({
+        "terminationGracePeriodSeconds": 1,
+        "containers": [{
+            "name": "c", "image": format!("{}:{}", BUSYBOX.0, BUSYBOX.1), "imagePullPolicy": "Never",
+            "command": ["sleep", "2147483647"], "volumeMounts": [{ "name": "v", "mountPath": "/data" }],
+        }],
+        "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": claim } }],
+    });
+    if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
+        spec.extend(more);
+    }
+    let object =
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name }, "spec": spec });
+    Scope::apply(&scope.api::<Pod>(), name, object).await?;
+    Ok(())
+}
+
+/// Deletes the scenario's cluster-wide objects, also those of a run that failed.
+async fn sweep(scope: &Scope) -> Result<()> {
+    sweep_kind(&scope.cluster::<StorageClass>()).await?;
+    sweep_kind(&scope.cluster::<hawser_api::LocalDiskClaim>()).await?;
+    sweep_kind(&scope.cluster::<hawser_api::LocalVolumeExpand>()).await
+}
+
+async fn sweep_kind<K>(api: &Api<K>) -> Result<()>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    for object in api.list(&ListParams::default()).await? {
+        let name = object.meta().name.clone().unwrap_or_default();
+        if name.starts_with(NAME) {
+            delete(api, &name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes an object; one that is not there is deleted.
+async fn delete<K>(api: &Api<K>, name: &str) -> Result<()>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    match api.delete(name, &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop).with_context(|| format!("deleting {name}")),
+    }
+}
+
+/// The pools have what they had: volumes are wiped, and what is not ours was not touched.
+async fn as_before(scope: &Scope, before: &[Pool]) -> Result<()> {
+    wait_for("the pools to be as before", PATIENCE, || async {
+        let now = scope.pools().await?;
+        Ok(if now == before {
+            Ok(())
+        } else {
+            Err(Pending::because(format!(
+                "they are {now:?}, they were {before:?}"
+            )))
+        })
+    })
+    .await
+}

@@ -1,0 +1,195 @@
+//! Volumes that can't be made, used or grown as asked.
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::{HUGE, NAME, PATIENCE, Stage, claim, class_at_once, pod, told};
+use crate::kit::pods::node_of;
+use crate::kit::{Pending, Scope, wait_for};
+
+/// A parameter that is unknown or not served: said at the claim; where binding waits for a pod, at the pod.
+pub(super) async fn parameters(scope: &Scope, stage: &Stage) -> Result<String> {
+    let wrong = [
+        (
+            "copies",
+            ("replicaNumber", "2"),
+            ["\"replicaNumber\" is \"2\"", "use 1"],
+        ),
+        (
+            "convertible",
+            ("convertible", "true"),
+            ["\"convertible\" is \"true\"", "leave it out"],
+        ),
+        (
+            "flavour",
+            ("flavour", "sweet"),
+            ["\"flavour\" (value \"sweet\") is unknown", "poolClass"],
+        ),
+        (
+            "pool",
+            ("poolClass", "TAPE"),
+            ["\"poolClass\" is \"TAPE\"", "HDD, SSD or NVMe"],
+        ),
+    ];
+    // The first, so that the webhook has heard of it when its pod comes.
+    let late = format!("{NAME}-late");
+    scope
+        .class(&late, &stage.disk_type, &[("replicaNumber", "2")])
+        .await?;
+    for (name, parameter, _) in &wrong {
+        let class = format!("{NAME}-{name}");
+        class_at_once(scope, &class, &stage.disk_type, parameter).await?;
+        claim(scope, &class, &class, "ReadWriteOnce", "64Mi").await?;
+    }
+    claim(scope, &late, &late, "ReadWriteOnce", "64Mi").await?;
+    pod(scope, &late, &late, json!({})).await?;
+
+    for (name, _, words) in &wrong {
+        let object = format!("{NAME}-{name}");
+        told(
+            scope,
+            NAME,
+            &object,
+            &["ProvisioningFailed", words[0], words[1]],
+        )
+        .await?;
+    }
+    told(
+        scope,
+        NAME,
+        &late,
+        &[
+            "FailedScheduling",
+            "\"replicaNumber\" is \"2\"",
+            &format!("StorageClass {late}"),
+        ],
+    )
+    .await
+}
+
+/// A claim larger than any pool: the pod says why, for every node, with numbers.
+pub(super) async fn too_large(scope: &Scope, stage: &Stage) -> Result<String> {
+    claim(scope, "huge", NAME, "ReadWriteOnce", HUGE).await?;
+    pod(scope, "huge", "huge", json!({})).await?;
+    let nodes = scope.lab.nodes()?.len();
+    let pool = &stage.pools[0].name;
+    let said = told(
+        scope,
+        NAME,
+        "huge",
+        &[
+            "FailedScheduling",
+            &format!("0/{nodes} nodes are available"),
+            &format!("pool {pool}"),
+            "100.0 TiB",
+        ],
+    )
+    .await?;
+    let claims: Api<PersistentVolumeClaim> = scope.api();
+    let phase = claims.get("huge").await?.status.and_then(|s| s.phase);
+    ensure!(
+        phase.as_deref() == Some("Pending"),
+        "claim huge is {phase:?}"
+    );
+    Ok(said)
+}
+
+/// A claim for many nodes is served on one: its pods share that node and see each other's files; a pod that is forced onto
+/// another node is told where the data is.
+pub(super) async fn two_nodes(scope: &Scope) -> Result<String> {
+    claim(scope, "shared", NAME, "ReadWriteMany", "64Mi").await?;
+    for name in ["shared-a", "shared-b"] {
+        pod(scope, name, "shared", json!({})).await?;
+    }
+    let home = node_of(&scope.pod_ready("shared-a", PATIENCE).await?);
+    let other = node_of(&scope.pod_ready("shared-b", PATIENCE).await?);
+    ensure!(
+        home == other,
+        "shared-a is on {home}, shared-b on {other}: one local volume is on one node"
+    );
+    let (write, read) = ("echo hello > /data/file && sync", "cat /data/file");
+    scope.exec("shared-a", write, PATIENCE).await?;
+    let seen = scope.exec("shared-b", read, PATIENCE).await?;
+    ensure!(
+        seen == "hello\n",
+        "shared-b reads {seen:?} where shared-a wrote"
+    );
+    let away = scope.lab.nodes()?.into_iter().find(|node| *node != home);
+    let away = away.context("there is no other node")?;
+    // Past the scheduler, which would not put it there.
+    pod(scope, "stray", "shared", json!({ "nodeName": away })).await?;
+    let said = told(
+        scope,
+        NAME,
+        "stray",
+        &[
+            "FailedAttachVolume",
+            &format!("no copy on node {away}"),
+            &home,
+        ],
+    )
+    .await?;
+    let pods: Api<Pod> = scope.api();
+    super::delete(&pods, "stray").await?;
+    let seen = scope.exec("shared-b", read, PATIENCE).await?;
+    ensure!(seen == "hello\n", "shared-b reads {seen:?} afterwards");
+    Ok(said)
+}
+
+/// Growth beyond the pool: said at the claim, the volume goes on in its old size; asking for less is then served.
+pub(super) async fn growth(scope: &Scope) -> Result<String> {
+    claim(scope, "grow", NAME, "ReadWriteOnce", "64Mi").await?;
+    pod(scope, "grow", "grow", json!({})).await?;
+    scope.pod_ready("grow", PATIENCE).await?;
+    request(scope, HUGE).await.context("asking for too much")?;
+    let said = told(
+        scope,
+        NAME,
+        "grow",
+        &["VolumeResizeFailed", "can't grow to 100 TiB", "pool "],
+    )
+    .await?;
+    let size = capacity(scope).await?;
+    ensure!(
+        size == "64Mi",
+        "the claim has {size} after growth was refused"
+    );
+    scope
+        .exec("grow", "echo x > /data/file && sync", PATIENCE)
+        .await
+        .context("writing after growth was refused")?;
+    request(scope, "128Mi").await.context("asking for less")?;
+    wait_for("claim grow to have 128Mi", PATIENCE, || async {
+        let size = capacity(scope).await?;
+        Ok(if size == "128Mi" {
+            Ok(())
+        } else {
+            let events = scope.events("grow").await?;
+            Err(Pending::because(format!("it has {size}; {events:?}")))
+        })
+    })
+    .await?;
+    let kib = "df -P -k /data | tail -n 1 | awk '{print $2}'";
+    let kib: u64 = scope.exec("grow", kib, PATIENCE).await?.trim().parse()?;
+    ensure!(kib > 80 << 10, "the file system has {kib} KiB after growth");
+    Ok(format!("{said}; then 128Mi was served"))
+}
+
+async fn request(scope: &Scope, size: &str) -> Result<()> {
+    let claims: Api<PersistentVolumeClaim> = scope.api();
+    let patch = json!({ "spec": { "resources": { "requests": { "storage": size } } } });
+    claims
+        .patch("grow", &PatchParams::default(), &Patch::Merge(&patch))
+        .await?;
+    Ok(())
+}
+
+async fn capacity(scope: &Scope) -> Result<String> {
+    let claims: Api<PersistentVolumeClaim> = scope.api();
+    let status = claims.get("grow").await?.status.unwrap_or_default();
+    let size = status.capacity.and_then(|c| c.get("storage").cloned());
+    Ok(size.map(|quantity| quantity.0).unwrap_or_default())
+}
