@@ -113,8 +113,14 @@ async fn a_service_answers(scope: &Scope, from: &str, nodes: &[String]) -> Resul
         })
     })
     .await?;
-    let api = "nc -z -w 5 kubernetes.default.svc.cluster.local 443";
-    scope.exec(&pod, api, SOON).await.map(drop)
+    // The server speaks TLS only, and says so to who does not.
+    let api = r"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 5 kubernetes.default.svc.cluster.local 443";
+    let answer = scope.exec(&pod, api, SOON).await?;
+    ensure!(
+        answer.contains("to an HTTPS server"),
+        "the API server's Service answers {answer:?}"
+    );
+    Ok(())
 }
 
 async fn commands_in_pods_have_a_status(scope: &Scope, node: &str) -> Result<()> {

@@ -400,7 +400,7 @@ async fn questions_that_make_no_sense_are_told_what_would_be_right() {
             volume_id: id.into(),
             ..Default::default()
         };
-        let word = if id.is_empty() {
+        let missing = if id.is_empty() {
             "volume_id is empty"
         } else {
             "volume_capabilities is empty"
@@ -408,7 +408,7 @@ async fn questions_that_make_no_sense_are_told_what_would_be_right() {
         refused(
             client.validate_volume_capabilities(validate).await,
             Code::InvalidArgument,
-            &[word],
+            &[missing],
         );
     }
     for answer in [
