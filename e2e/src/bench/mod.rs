@@ -21,7 +21,8 @@ use table::Row;
 
 /// A class whose volumes are made at once, without a pod.
 const CLASS: &str = "bench-immediate";
-const PATIENCE: Duration = Duration::from_secs(180);
+/// A hundred volumes are asked for at once.
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Takes all figures and prints them.
 ///
