@@ -259,10 +259,13 @@ async fn a_volume_of_an_earlier_attempt_on_another_node_gives_way_unless_it_was_
         .until("the first one is gone", |w| w.volume("pvc-1").is_none())
         .await;
     // Its last traces may still be on their way to the provisioner, which then asks to be called again.
+    let (mut changes, moment) = (world.api.changes(), std::time::Duration::from_millis(50));
     let again = async {
         loop {
             match provisioner.create(moved.clone()).await {
-                Err(status) if status.code() == Code::Aborted => tokio::task::yield_now().await,
+                Err(status) if status.code() == Code::Aborted => {
+                    let _ = tokio::time::timeout(moment, changes.changed()).await;
+                }
                 answer => return answer,
             }
         }
