@@ -66,7 +66,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "main-job",
         about: "the demonstration: from blank disks to a StatefulSet that survives, and back",
-        routine: false,
+        routine: true,
         hawser: true,
         run: |lab| Box::pin(async move { crate::demo::run(&lab).await }),
     },
