@@ -212,10 +212,15 @@ impl Lab {
         self.shelf(node, &format!("remove {}", disk.name))
     }
 
-    /// Plugs a pulled disk in again.
+    /// Plugs a pulled disk in again; one that failed before still does.
     pub(crate) fn return_disk(&self, node: &str, disk: &str) -> Result<()> {
         let disk = self.change_disk(node, disk, |disk| disk.pulled = false)?;
-        self.shelf(node, &format!("add {}", disk.arguments()))
+        self.shelf(node, &format!("add {}", disk.arguments()))?;
+        if disk.failing {
+            // A disk that fails is no better for having been out.
+            self.shelf(node, &format!("fail {}", disk.name))?;
+        }
+        Ok(())
     }
 
     fn change_disk(&self, node: &str, disk: &str, change: impl FnOnce(&mut Disk)) -> Result<Disk> {

@@ -141,7 +141,7 @@ pub(crate) struct Arguments {
     /// Also the scenarios that are not routine yet
     #[arg(long)]
     all: bool,
-    /// Keep the lab up afterwards, whatever the outcome
+    /// Keep the lab up afterwards, whatever the outcome; one that was up before stays anyway
     #[arg(long)]
     keep: bool,
 }
@@ -185,16 +185,25 @@ pub(crate) fn test(place: &Place, arguments: &Arguments, progress: &Progress) ->
         .iter()
         .filter(|scenario| !arguments.no_lab && wanted(scenario, arguments))
         .collect();
+    // Before the checks, which take minutes.
+    let _reserved = if chosen.is_empty() {
+        None
+    } else {
+        Some(up::reserve(place)?)
+    };
     let mut outcomes = checks(place, filter, progress)?;
     if !chosen.is_empty() {
+        let found_up = up::is_up(place)?;
         // Scenarios of the lab itself run on a lab that is up in either shape.
         let options = Options {
             bare: chosen.iter().all(|scenario| !scenario.hawser),
             ..Options::default()
         };
         let lab = up::up(place, &options, progress)?;
-        outcomes.extend(chosen.into_iter().map(|scenario| one(&lab, scenario)));
-        if !arguments.keep {
+        outcomes.extend(chosen.iter().map(|scenario| one(&lab, scenario)));
+        if found_up {
+            progress.say(format!("lab {} was up before, and stays", lab.name));
+        } else if !arguments.keep {
             down::down(place, false, progress)?;
         }
     }
