@@ -6,6 +6,7 @@ use crate::disk::scan::Places;
 use crate::disk::{Content, Disk};
 use crate::lvm::fake::{FakeLvm, Fault as LvmFault};
 use crate::pool::prove::Prove;
+use crate::signature::Looker;
 use async_trait::async_trait;
 use hawser_api::DiskClaimState;
 use hawser_runtime::events::Recorder;
@@ -97,7 +98,7 @@ impl Lab {
             node: "n1".to_owned(),
             client: client.clone(),
             objects,
-            scanner: Scanner::new(places),
+            scanner: Scanner::new(places, Looker::default()),
             upkeep: Upkeep::new("n1", Api::all(client.clone())),
             claims: Claims {
                 node: "n1".to_owned(),
