@@ -183,7 +183,9 @@ fn start_keeper(args: &Args, node: &Node, looker: &Looker) {
     let named = watcher::Config::default().fields(&format!("metadata.name={}", node.name));
     let client = || node.client.clone();
     let watches = &node.watches;
+    let formerly = watcher::Config::default().fields(&format!("spec.preNodeName={}", node.name));
     watches.watch_into(Api::all(client()), of_node.clone(), objects.disks.clone());
+    watches.watch_into(Api::all(client()), formerly, objects.former.clone());
     watches.watch_into(Api::all(client()), of_node, objects.claims.clone());
     watches.watch_into(Api::all(client()), named.clone(), objects.storage.clone());
     watches.watch_into(Api::all(client()), named, objects.disk_nodes.clone());
