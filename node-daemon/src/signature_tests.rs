@@ -49,7 +49,7 @@ const LUKS: (u64, &[u8]) = (0, b"LUKS\xba\xbe\x00\x01");
 fn kind(found: Result<Found, LookError>) -> String {
     match found.unwrap() {
         Found::Signature(signature) => signature.kind,
-        other => format!("{other:?}"),
+        other @ (Found::Nothing | Found::Table(_) | Found::Several) => format!("{other:?}"),
     }
 }
 

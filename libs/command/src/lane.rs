@@ -151,8 +151,8 @@ mod tests {
     async fn what_hangs_is_not_begun_again_until_it_has_ended() {
         let (lane, device) = (Lane::default(), Device::default());
         let begin = Instant::now();
-        let late = lane.run(PATIENCE, device.clone().read()).await;
-        assert_eq!(late, Err(Hangs::Late(PATIENCE)));
+        let first = lane.run(PATIENCE, device.clone().read()).await;
+        assert_eq!(first, Err(Hangs::Late(PATIENCE)));
         assert_eq!(begin.elapsed(), PATIENCE);
         for _ in 0..1000 {
             let refused = lane.run(PATIENCE, device.clone().read()).await;

@@ -231,7 +231,11 @@ impl Filesystems for Host {
                 path: device.to_owned(),
                 source,
             },
-            other => MountError::Probe {
+            other @ (LookError::Open(_)
+            | LookError::Read(_)
+            | LookError::Tool(_)
+            | LookError::Answer { .. }
+            | LookError::Overlooked(_)) => MountError::Probe {
                 device: device.to_owned(),
                 problem: chain(&other).to_string(),
             },
