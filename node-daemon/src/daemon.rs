@@ -32,6 +32,7 @@ use crate::replica::effects::HostEffects;
 use crate::replica::jobs::Listener;
 use crate::replica::node::Effects;
 use crate::replica::{self, Volumes};
+use crate::signature::Looker;
 
 /// What the parts of this daemon share. Cheap to clone.
 #[derive(Clone)]
@@ -88,8 +89,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         shutdown: shutdown.clone(),
     };
     start_leases(&args, &node, gate)?;
-    start_keeper(&args, &node);
-    start_volumes(&args, &node)?;
+    let looker = Looker::default();
+    start_keeper(&args, &node, &looker);
+    start_volumes(&args, &node, looker)?;
     shutdown.finished().await?;
     Ok(())
 }
@@ -175,13 +177,15 @@ impl Held {
     }
 }
 
-fn start_keeper(args: &Args, node: &Node) {
+fn start_keeper(args: &Args, node: &Node, looker: &Looker) {
     let objects = Objects::default();
     let of_node = watcher::Config::default().fields(&format!("spec.nodeName={}", node.name));
     let named = watcher::Config::default().fields(&format!("metadata.name={}", node.name));
     let client = || node.client.clone();
     let watches = &node.watches;
+    let formerly = watcher::Config::default().fields(&format!("spec.preNodeName={}", node.name));
     watches.watch_into(Api::all(client()), of_node.clone(), objects.disks.clone());
+    watches.watch_into(Api::all(client()), formerly, objects.former.clone());
     watches.watch_into(Api::all(client()), of_node, objects.claims.clone());
     watches.watch_into(Api::all(client()), named.clone(), objects.storage.clone());
     watches.watch_into(Api::all(client()), named, objects.disk_nodes.clone());
@@ -197,7 +201,7 @@ fn start_keeper(args: &Args, node: &Node) {
         node: node.name.clone(),
         client: client(),
         objects,
-        scanner: Scanner::new(places),
+        scanner: Scanner::new(places, looker.clone()),
         upkeep: Upkeep::new(&node.name, Api::all(client())),
         claims: Claims {
             node: node.name.clone(),
@@ -207,6 +211,7 @@ fn start_keeper(args: &Args, node: &Node) {
             lvm: Arc::new(node.lvm.clone()),
             prove: Arc::new(RealProof {
                 proc: args.proc.clone(),
+                looker: looker.clone(),
             }),
             recorder: node.recorder.clone(),
         },
@@ -226,7 +231,7 @@ fn start_keeper(args: &Args, node: &Node) {
 
 /// Serves CSI and keeps this node's volumes. CSI does not wait for the API server or the leases: pods come back after a power cut
 /// while both are away.
-fn start_volumes(args: &Args, node: &Node) -> Result<(), SocketError> {
+fn start_volumes(args: &Args, node: &Node, looker: Looker) -> Result<(), SocketError> {
     let queue = Volumes::default();
     let effects = Arc::new(HostEffects::new(
         node.lvm.clone(),
@@ -238,7 +243,7 @@ fn start_volumes(args: &Args, node: &Node) -> Result<(), SocketError> {
         fronts: effects.clone(),
         wipe: effects,
     };
-    let host = Arc::new(mount::host::Host::new(&args.proc));
+    let host = Arc::new(mount::host::Host::new(&args.proc, looker));
     let (volumes, changed) = (queue.clone(), node.changed.clone());
     let listener: Listener = Arc::new(move |volume: &str| {
         volumes.add(volume.to_owned());

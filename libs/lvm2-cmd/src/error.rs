@@ -90,6 +90,7 @@ impl LvmError {
             // A change that ends at its deadline nearly always waited for the lock.
             CommandError::Deadline { stderr, .. } => recognise(&String::from_utf8_lossy(stderr)),
             CommandError::Spawn { .. }
+            | CommandError::Stuck { .. }
             | CommandError::TooMuchOutput { .. }
             | CommandError::Io { .. } => None,
         };

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hawser_command::{Command, CommandError, Output};
+use hawser_command::{Command, CommandError, Lane, Output};
 
 use crate::error::{LvmError, Refusal, recognise};
 use crate::names::{check_device, check_lv, check_pv_uuid, check_tag, check_vg};
@@ -34,10 +34,12 @@ pub struct Version {
     pub driver: String,
 }
 
-/// Drives the `lvm` program. Cheap to clone; keeps no state. LVM itself serialises changes of one volume group.
+/// Drives the `lvm` program. Cheap to clone; of what there is it remembers nothing. LVM itself serialises changes of one volume group.
 #[derive(Debug, Clone)]
 pub struct Lvm {
     options: Arc<Options>,
+    /// Reports read every disk, and hang with the first that does not answer.
+    reports: Lane,
 }
 
 impl Lvm {
@@ -45,6 +47,7 @@ impl Lvm {
     pub fn new(options: Options) -> Self {
         Self {
             options: Arc::new(options),
+            reports: Lane::default(),
         }
     }
 
@@ -80,10 +83,11 @@ impl Lvm {
     }
 
     /// Everything there is, in one call. Complaints (missing or duplicate devices) do not make it fail: they come as
-    /// [`Report::warnings`].
+    /// [`Report::warnings`]. While an earlier one waits for a device and can't even be killed, this fails at once.
     pub async fn report(&self) -> Result<Report, LvmError> {
         let output = self
             .report_command()
+            .lane(&self.reports)
             .output()
             .await
             .map_err(|e| LvmError::from_command("lvm fullreport", e))?;

@@ -29,6 +29,8 @@ use crate::replica::fake::{EXTENT, Extent, FakeNode, POOL, When};
 use crate::replica::node::{Node, Settled};
 use crate::replica::plan::{Desired, Stage};
 
+mod info;
+mod silence;
 mod upkeep;
 mod wrong;
 

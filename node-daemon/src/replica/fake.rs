@@ -63,6 +63,8 @@ pub struct World {
     pub fault: Option<(usize, When)>,
     /// All fail until told otherwise.
     pub broken_zeroing: bool,
+    /// Devices do not answer.
+    pub silent: bool,
     /// What changed, in order.
     pub log: Vec<String>,
     /// What must never happen.
@@ -677,7 +679,8 @@ impl Mounts for FakeNode {
         .await
     }
 
-    async fn usage(&self, _path: &Path) -> Result<Usage, MountError> {
+    async fn usage(&self, path: &Path) -> Result<Usage, MountError> {
+        self.answers("read the usage of", path)?;
         Ok(Usage {
             total_bytes: 100,
             available_bytes: 60,
@@ -685,6 +688,19 @@ impl Mounts for FakeNode {
             total_inodes: 10,
             free_inodes: 9,
         })
+    }
+}
+
+impl FakeNode {
+    fn answers(&self, action: &str, path: &Path) -> Result<(), MountError> {
+        if self.world.lock().silent {
+            return Err(MountError::NoAnswer {
+                action: action.to_owned(),
+                path: path.to_owned(),
+                source: hawser_command::Hangs::Earlier,
+            });
+        }
+        Ok(())
     }
 }
 
@@ -734,6 +750,7 @@ impl Filesystems for FakeNode {
     }
 
     async fn readable(&self, device: &Path) -> Result<(), MountError> {
+        self.answers("read", device)?;
         if self.world.lock().broken_zeroing {
             return Err(MountError::System {
                 action: "read".to_owned(),
