@@ -31,18 +31,10 @@ impl Scope {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
-        let object = api
-            .get(name)
-            .await
-            .with_context(|| format!("looking at {} {name}", K::kind(&())))?;
-        let uid = object.meta().uid.clone().context("an object without uid")?;
-        let namespace = object.meta().namespace.as_deref().unwrap_or(CLUSTER);
-        let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        let about = ListParams::default().fields(&format!("involvedObject.name={name}"));
         let what = format!("an event about {} {name} with {words:?}", K::kind(&()));
+        let about = self.about(api, name).await?;
         wait_for(&what, patience, || async {
-            let all = events.list(&about).await?.items;
-            let said: Vec<String> = all.iter().filter_map(|e| text(e, &uid)).collect();
+            let said: Vec<String> = about.list().await?.iter().map(text).collect();
             Ok(match find(&said, words) {
                 Some(found) => Ok(found),
                 None => Err(Pending::because(format!("its events are {said:?}"))),
@@ -50,17 +42,64 @@ impl Scope {
         })
         .await
     }
+
+    /// The warnings about an object so far, each as `reason: message`.
+    pub(crate) async fn warnings<K>(&self, api: &Api<K>, name: &str) -> Result<Vec<String>>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let events = self.about(api, name).await?.list().await?;
+        let warnings = events
+            .iter()
+            .filter(|event| event.type_.as_deref() == Some("Warning"));
+        Ok(warnings.map(text).collect())
+    }
+
+    async fn about<K>(&self, api: &Api<K>, name: &str) -> Result<About>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let object = api
+            .get(name)
+            .await
+            .with_context(|| format!("looking at {} {name}", K::kind(&())))?;
+        let meta = object.meta();
+        let namespace = meta.namespace.as_deref().unwrap_or(CLUSTER);
+        Ok(About {
+            events: Api::namespaced(self.client.clone(), namespace),
+            name: name.to_owned(),
+            uid: meta.uid.clone().context("an object without uid")?,
+        })
+    }
 }
 
-/// `reason: message` of an event about the object of this uid.
-fn text(event: &Event, uid: &str) -> Option<String> {
-    (event.involved_object.uid.as_deref() == Some(uid)).then(|| {
-        format!(
-            "{}: {}",
-            event.reason.as_deref().unwrap_or_default(),
-            event.message.as_deref().unwrap_or_default()
-        )
-    })
+/// The object whose events are looked for.
+struct About {
+    events: Api<Event>,
+    name: String,
+    uid: String,
+}
+
+impl About {
+    async fn list(&self) -> Result<Vec<Event>> {
+        let about = ListParams::default().fields(&format!("involvedObject.name={}", self.name));
+        let all = self.events.list(&about).await?.items;
+        Ok(all.into_iter().filter(|e| is_about(e, &self.uid)).collect())
+    }
+}
+
+/// Whether an event is about the object of this uid.
+fn is_about(event: &Event, uid: &str) -> bool {
+    event.involved_object.uid.as_deref() == Some(uid)
+}
+
+/// `reason: message` of an event.
+fn text(event: &Event) -> String {
+    format!(
+        "{}: {}",
+        event.reason.as_deref().unwrap_or_default(),
+        event.message.as_deref().unwrap_or_default()
+    )
 }
 
 fn find(said: &[String], words: &[&str]) -> Option<String> {
@@ -83,7 +122,11 @@ mod tests {
             .unwrap()
         };
         let events = [event("old", "no disk of n1"), event("new", "no disk of n2")];
-        let said: Vec<_> = events.iter().filter_map(|e| text(e, "new")).collect();
+        let said: Vec<_> = events
+            .iter()
+            .filter(|event| is_about(event, "new"))
+            .map(text)
+            .collect();
         assert_eq!(said, ["NoDisk: no disk of n2"]);
         assert_eq!(find(&said, &["NoDisk", "n2"]).as_ref(), said.first());
         assert_eq!(find(&said, &["NoDisk", "n1"]), None);

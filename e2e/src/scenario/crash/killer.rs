@@ -90,10 +90,7 @@ impl Killer {
 /// Whether the node's daemon has something to do for the volume: what is made and not in use yet is being zeroed, formatted or mounted.
 fn is_busy(replica: &LocalVolumeReplica) -> bool {
     let status = replica.status.clone().unwrap_or_default();
-    match status.state {
-        ReplicaState::Ready => !status.in_use,
-        _ => true,
-    }
+    status.state != ReplicaState::Ready || !status.in_use
 }
 
 /// Half of the kills are a provisioner's. Half of the others are aimed at a daemon that is at work, if one is.

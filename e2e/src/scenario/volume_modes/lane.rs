@@ -94,7 +94,7 @@ impl<'a> Lane<'a> {
         let sums = self.data_is_shared().await.context("shared data")?;
         let only = self.alone_is_alone().await.context("ReadWriteOncePod")?;
         let (written, new) = self.grows().await.context("growing while it is written")?;
-        self.from_the_disk(&node, &sums, &new, &written)
+        self.reread(&node, &sums, &new, &written)
             .await
             .context("reading from the disk after the growth")?;
         self.alone_changes_hands(&only)
@@ -317,7 +317,7 @@ impl<'a> Lane<'a> {
     }
 
     /// Drops the node's caches; then every piece of data must be as it was written.
-    async fn from_the_disk(
+    async fn reread(
         &self,
         node: &str,
         sums: &[(Data, String)],

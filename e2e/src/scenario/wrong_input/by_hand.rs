@@ -20,7 +20,7 @@ const MIB: i64 = 1 << 20;
 struct Wrong {
     name: String,
     spec: Value,
-    /// What a condition of it says.
+    /// What a condition of it says, or a warning about it.
     words: Vec<String>,
 }
 
@@ -39,11 +39,11 @@ impl Wrong {
         })
     }
 
-    /// The condition that says it.
-    fn said(&self, conditions: &[Condition]) -> Option<String> {
-        let fits = |message: &String| self.words.iter().all(|word| message.contains(word));
-        let mut messages = conditions.iter().map(|condition| &condition.message);
-        messages.find(|message| fits(message)).cloned()
+    /// Where it is said.
+    fn said(&self, conditions: &[Condition], warnings: &[String]) -> Option<String> {
+        let fits = |message: &&String| self.words.iter().all(|word| message.contains(word));
+        let messages = conditions.iter().map(|condition| &condition.message);
+        messages.chain(warnings).find(fits).cloned()
     }
 }
 
@@ -75,20 +75,16 @@ fn wrong_volumes(node: &str, pool: &str) -> Vec<Wrong> {
             &json!({ "accessibility": null }),
             &["spec.accessibility.nodes is empty"],
         ),
-        wrong(
-            "pool",
-            &json!({ "poolName": "tape" }),
-            &["spec.poolName \"tape\"", "LocalStorage_Pool"],
-        ),
+        wrong("pool", &json!({ "poolName": "tape" }), &["tape"]),
         wrong(
             "absent",
             &json!({ "poolName": "LocalStorage_PoolTape" }),
-            &["pool LocalStorage_PoolTape has no volume group on this node"],
+            &["LocalStorage_PoolTape"],
         ),
         wrong(
             "size",
             &json!({ "requiredCapacityBytes": PETABYTE }),
-            &["bytes free", &format!("{PETABYTE} bytes")],
+            &[&format!("pool {pool}"), "free"],
         ),
         wrong("thin", &json!({ "thin": true }), &["spec.thin is true"]),
     ]
@@ -129,9 +125,12 @@ pub(super) async fn volumes(scope: &Scope, stage: &Stage) -> Result<String> {
         let what = format!("LocalVolume {} to say {:?}", one.name, one.words);
         let words = wait_for(&what, PATIENCE, || async {
             let status = volumes.get(&one.name).await?.status.unwrap_or_default();
-            Ok(match one.said(&status.conditions) {
+            let warnings = scope.warnings(&volumes, &one.name).await?;
+            Ok(match one.said(&status.conditions, &warnings) {
                 Some(words) => Ok(words),
-                None => Err(Pending::because(format!("its status is {status:?}"))),
+                None => Err(Pending::because(format!(
+                    "its status is {status:?}, the warnings {warnings:?}"
+                ))),
             })
         });
         said.push(words.await?);
@@ -196,7 +195,7 @@ pub(super) async fn replicas(scope: &Scope, stage: &Stage) -> Result<String> {
         let what = format!("LocalVolumeReplica {} to say {:?}", one.name, one.words);
         let words = wait_for(&what, PATIENCE, || async {
             let status = replicas.get(&one.name).await?.status.unwrap_or_default();
-            Ok(match one.said(&status.conditions) {
+            Ok(match one.said(&status.conditions, &[]) {
                 Some(words) => Ok(words),
                 None => Err(Pending::because(format!("its status is {status:?}"))),
             })
@@ -297,15 +296,17 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_says_it_with_all_words_or_not_at_all() {
+    fn it_is_said_with_all_words_or_not_at_all() {
         let one = Wrong::new("lv", "x", json!({}), &["poolName", "tape"]);
         let condition = |message: &str| Condition {
             message: message.to_owned(),
             ..Condition::default()
         };
         let both = [condition("poolName"), condition("poolName is tape")];
-        assert_eq!(one.said(&both).as_deref(), Some("poolName is tape"));
-        assert_eq!(one.said(&both[..1]), None);
-        assert_eq!(one.said(&[]), None);
+        let said = |conditions: &[Condition], warnings: &[String]| one.said(conditions, warnings);
+        assert_eq!(said(&both, &[]).as_deref(), Some("poolName is tape"));
+        assert_eq!(said(&both[..1], &[]), None);
+        let warnings = ["NoRoom: poolName tape".to_owned()];
+        assert_eq!(said(&both[..1], &warnings).as_ref(), warnings.first());
     }
 }
