@@ -9,6 +9,8 @@
 pub mod effects;
 #[cfg(test)]
 pub mod fake;
+#[cfg(test)]
+mod hold_tests;
 pub mod jobs;
 pub mod locks;
 pub mod node;
@@ -234,6 +236,8 @@ impl Replicas {
         let Some(desired) = status::desired(object) else {
             return Ok(Action::Done);
         };
+        let held = self.hold(object, &desired).await?;
+        let object = held.as_ref().unwrap_or(object);
         let (plan, actual, failure) = match self.node.settle(&desired, names).await? {
             Settled::Busy => return Ok(Action::RequeueAfter(SOON)),
             Settled::Rest { plan, actual } => (plan, actual, None),
@@ -297,13 +301,35 @@ impl Replicas {
         Ok(())
     }
 
+    /// Has the object stay until its data is gone. Those that HwameiStor wrote have no finalizer: asked to go, they would be gone before their node hears of
+    /// it, and the data would stay for ever, its room taken. Returns the object if it was changed.
+    async fn hold(
+        &self,
+        object: &LocalVolumeReplica,
+        desired: &Desired,
+    ) -> Result<Option<LocalVolumeReplica>, ReplicaError> {
+        let going = desired.delete || object.metadata.deletion_timestamp.is_some();
+        if is_held(object) || going || !desired.was_made {
+            return Ok(None);
+        }
+        let written = patch::update(
+            &self.api,
+            &object.name_any(),
+            None,
+            |replica: &mut LocalVolumeReplica| {
+                let going = replica.metadata.deletion_timestamp.is_some();
+                if replica.metadata.uid == object.metadata.uid && !going {
+                    patch::add_finalizer(replica, names::finalizers::REPLICA);
+                }
+            },
+        )
+        .await?;
+        Ok(Some(written.into_inner()))
+    }
+
     /// Lets the object go: nothing of it is left on this node.
     async fn release(&self, object: &LocalVolumeReplica) -> Result<(), ReplicaError> {
-        if !object
-            .finalizers()
-            .iter()
-            .any(|finalizer| finalizer == names::finalizers::REPLICA)
-        {
+        if !is_held(object) {
             return Ok(());
         }
         patch::update(
@@ -319,4 +345,11 @@ impl Replicas {
         .await?;
         Ok(())
     }
+}
+
+fn is_held(replica: &LocalVolumeReplica) -> bool {
+    replica
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == names::finalizers::REPLICA)
 }
