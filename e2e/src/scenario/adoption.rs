@@ -2,22 +2,22 @@
 //! volume without tags, mounted directly, its pod writing; and the objects that describe it. Then Hawser's daemon starts. The pod writes on; the volume
 //! grows, or says why it can't; a new pod gets it through Hawser with every byte; and when its claim is deleted, nothing of it is left.
 
+mod before;
 mod objects;
+mod scripts;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use hawser_api::{
-    LocalStorageNode, LocalVolume, LocalVolumeGroup, LocalVolumeReplica, ReplicaState, VolumeState,
-    names,
+    LocalVolume, LocalVolumeGroup, LocalVolumeReplica, ReplicaState, VolumeState, names,
 };
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::install::NAMESPACE;
 use crate::kit::disks::{Bay, Spare};
 use crate::kit::faults::sh;
 use crate::kit::objects::Pool;
@@ -113,102 +113,6 @@ impl Stage {
         self.deleted(&old).await.context("deleting the claim")
     }
 
-    /// Has a daemon on the node, or none, in the way that users have.
-    async fn daemon(&self, wanted: bool) -> Result<()> {
-        let nodes: Api<Node> = self.scope.cluster();
-        let value = if wanted { Value::Null } else { json!("false") };
-        let patch = json!({ "metadata": { "labels": { names::labels::NODE_ENABLE: value } } });
-        nodes
-            .patch(&self.node, &PatchParams::default(), &Patch::Merge(&patch))
-            .await?;
-        let pods: Api<Pod> = Api::namespaced(self.scope.client.clone(), NAMESPACE);
-        let ours = ListParams::default()
-            .labels("app=hwameistor-local-storage")
-            .fields(&format!("spec.nodeName={}", self.node));
-        let what = format!("a daemon on {}: {wanted}", self.node);
-        wait_for(&what, PATIENCE, || async {
-            let found = pods.list(&ours).await?.items;
-            let ready = found.iter().filter(|pod| is_ready(pod)).count();
-            let fits = if wanted { ready == 1 } else { found.is_empty() };
-            Ok(if fits {
-                Ok(())
-            } else {
-                Err(Pending::because(format!(
-                    "{} pods, {ready} of them ready",
-                    found.len()
-                )))
-            })
-        })
-        .await
-    }
-
-    /// Makes volume group, volume, file system and mount on the node, and the objects. Returns the checksum of what the volume holds.
-    async fn as_left(&mut self) -> Result<(Old, String)> {
-        let class = self.spare.disk_type;
-        self.scope.class(NAME, class, &[]).await?;
-        let size = format!("{SIZE}Mi");
-        let claim = self
-            .scope
-            .claim(NAME, NAME, &size, "ReadWriteOnce", Mode::Filesystem)
-            .await?;
-        let uid = claim.uid().context("a claim without uid")?;
-        let mut devices = Vec::new();
-        for _ in 0..2 {
-            let disk = self.bay.plug(DISK, self.spare.kind).await?;
-            devices.push(self.bay.device(&disk).await?);
-        }
-        let storage: Api<LocalStorageNode> = self.scope.cluster();
-        let old = Old {
-            volume: format!("pvc-{uid}"),
-            claim_uid: uid,
-            claim: NAME.to_owned(),
-            namespace: self.scope.namespace.clone(),
-            pod: OLD_POD.to_owned(),
-            node: self.node.clone(),
-            ip: storage.get(&self.node).await?.spec.storage_ip,
-            pool: self.pool.clone(),
-            class: class.to_owned(),
-            disks: devices.clone(),
-            mib: SIZE,
-        };
-        let script = make(&self.pool, &old.volume, &devices);
-        let sum = sh(&self.scope.lab, &self.node, script).await?;
-        self.describe(&old).await?;
-        Ok((old, sum))
-    }
-
-    /// Makes the objects. The copy before the volume, the volume before its group: none must look as if something were missing.
-    async fn describe(&self, old: &Old) -> Result<()> {
-        let replicas: Api<LocalVolumeReplica> = self.scope.cluster();
-        let replica = old.replica_name();
-        Scope::apply(&replicas, &replica, old.replica()).await?;
-        set_status(&replicas, &replica, &old.replica_status()).await?;
-        let volumes: Api<LocalVolume> = self.scope.cluster();
-        Scope::apply(&volumes, &old.volume, old.local_volume()).await?;
-        set_status(&volumes, &old.volume, &old.volume_status()).await?;
-        let groups: Api<LocalVolumeGroup> = self.scope.cluster();
-        Scope::apply(&groups, &old.group(), old.local_volume_group()).await?;
-        let persistent: Api<PersistentVolume> = self.scope.cluster();
-        Scope::apply(&persistent, &old.volume, old.persistent_volume()).await?;
-        self.scope.until_bound(NAME, PATIENCE).await.map(drop)
-    }
-
-    /// A pod that has the volume from before, and writes.
-    async fn old_pod(&self, old: &Old) -> Result<Writer> {
-        let pods: Api<Pod> = self.scope.api();
-        Scope::apply(
-            &pods,
-            OLD_POD,
-            objects::pod(OLD_POD, &old.node, FOLDER, DATA),
-        )
-        .await?;
-        self.scope.pod_ready(OLD_POD, PATIENCE).await?;
-        let place = crate::kit::writer::Place::File(format!("{DATA}/records"));
-        let mut writer = Writer::start_at(&self.scope, OLD_POD, place, 1, PAUSE);
-        writer.reached(RECORDS).await?;
-        Ok(writer)
-    }
-
     /// The pool and the volume are known, the volume carries Hawser's tags, and no second copy is asked for.
     async fn adopted(&self, old: &Old) -> Result<()> {
         self.scope
@@ -259,7 +163,7 @@ impl Stage {
     /// Asks for more while the volume is mounted from before. Either it grows, and what the pod then writes into the new part at once must stay; or it is
     /// refused with a sentence at the claim.
     async fn grows_where_it_is(&self, old: &Old) -> Result<Growth> {
-        let script = grow(&format!("/dev/{}/{}", self.pool, old.volume));
+        let script = scripts::grow(&format!("/dev/{}/{}", self.pool, old.volume));
         self.scope.ask(NAME, &format!("{GROWN}Mi")).await?;
         let claims: Api<PersistentVolumeClaim> = self.scope.api();
         let refused = self
@@ -436,17 +340,6 @@ enum Growth {
     Refused(String),
 }
 
-async fn set_status<K>(api: &Api<K>, name: &str, status: &Value) -> Result<()>
-where
-    K: Clone + std::fmt::Debug + DeserializeOwned,
-{
-    let patch = json!({ "status": status });
-    api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))
-        .await
-        .with_context(|| format!("setting the status of {name}"))?;
-    Ok(())
-}
-
 async fn gone<K>(api: &Api<K>, name: &str) -> Result<()>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
@@ -459,62 +352,4 @@ where
         })
     })
     .await
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    pod.metadata.deletion_timestamp.is_none()
-        && conditions
-            .into_iter()
-            .flatten()
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-/// Makes and mounts the volume as HwameiStor did, fills it, and prints the checksum of what it holds.
-fn make(pool: &str, volume: &str, devices: &[String]) -> String {
-    format!(
-        "set -e; rm -f {FOLDER}.stop; vgcreate -q -q -y {pool} {devices} >&2; lvcreate -q -q -y -W n -n {volume} -L {SIZE}M {pool} >&2; \
-         mkfs.ext4 -q -F -m0 /dev/{pool}/{volume} >&2; mkdir -p {FOLDER}; mount /dev/{pool}/{volume} {FOLDER}; \
-         head -c {HELD} /dev/urandom > {FOLDER}/held; sync; sha256sum < {FOLDER}/held",
-        devices = devices.join(" ")
-    )
-}
-
-/// Waits until the device is not as large as before; then grows the mounted file system at once, writes what only fits into the new part, and prints its checksum. Prints nothing
-/// if it is told to stop, or nothing happens for long.
-fn grow(device: &str) -> String {
-    format!(
-        "end=$((SECONDS + {})); while [ \"$(blockdev --getsize64 {device})\" = {} ]; do \
-         [ ! -e {FOLDER}.stop ] && [ $SECONDS -lt $end ] || exit 0; sleep 0.02; done; \
-         resize2fs {device} >&2 && head -c {MORE} /dev/urandom > {FOLDER}/more && sync && sha256sum < {FOLDER}/more",
-        PATIENCE.as_secs() / 2,
-        SIZE * MIB
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::command::{run, with_args};
-
-    #[test]
-    fn scripts_for_nodes_are_bash() {
-        let devices = ["/dev/sdc".to_owned(), "/dev/sdd".to_owned()];
-        for script in [make("VG", "pvc-1", &devices), grow("/dev/VG/pvc-1")] {
-            run(&mut with_args("bash", ["-n", "-c", &script])).unwrap();
-        }
-        assert!(make("VG", "pvc-1", &devices).contains("vgcreate -q -q -y VG /dev/sdc /dev/sdd "));
-    }
-
-    #[test]
-    fn what_is_written_after_the_growth_does_not_fit_before() {
-        let size = u64::try_from(SIZE * MIB).unwrap();
-        assert!(
-            HELD + MORE > size - (8 << 20),
-            "less the journal and tables"
-        );
-        assert!(HELD + (4 << 20) < size - (8 << 20), "the records have room");
-        let room = 2 * (DISK - (4 << 20));
-        assert!(u64::try_from(ASKED_AGAIN * MIB).unwrap() < room);
-    }
 }

@@ -20,7 +20,7 @@ use kube::api::ListParams;
 use serde::de::DeserializeOwned;
 
 use crate::kit::objects::Pool;
-use crate::kit::{Pending, Scope, nodes, wait_for};
+use crate::kit::{Pending, Scope, cleanup, nodes, wait_for};
 use crate::lab::Lab;
 use killer::Killer;
 
@@ -95,6 +95,15 @@ pub(crate) async fn run(lab: &Lab, seed: u64) -> Result<()> {
     println!("  seed {seed}");
     let scope = Scope::open(lab, NAME).await?;
     let pools = scope.ensure_pools().await?;
+    let result = story(&scope, seed, &pools).await;
+    cleanup::after(lab, NAME, result, async {
+        scope.close().await?;
+        scope.sweep_classes(NAME).await
+    })
+    .await
+}
+
+async fn story(scope: &Scope, seed: u64, pools: &[Pool]) -> Result<()> {
     let class = pools
         .first()
         .and_then(|pool| hawser_api::names::pools::class_of(&pool.name))
@@ -102,7 +111,7 @@ pub(crate) async fn run(lab: &Lab, seed: u64) -> Result<()> {
     let ext4 = [("csi.storage.k8s.io/fstype", "ext4")];
     scope.class(NAME, &class.to_string(), &ext4).await?;
     let counts = Arc::new(Counts::default());
-    let lived = live(&scope, seed, &counts).await;
+    let lived = live(scope, seed, &counts).await;
     println!("  seed {seed}: {}", counts.words());
     lived?;
     let kills = Counts::get(&counts.kills);
@@ -114,10 +123,9 @@ pub(crate) async fn run(lab: &Lab, seed: u64) -> Result<()> {
         Counts::get(&counts.verified) >= Counts::get(&counts.acknowledged),
         "acknowledged writes were not verified"
     );
-    nothing_left(&scope, &pools).await?;
+    nothing_left(scope, pools).await?;
     println!("  nothing left in LVM, device-mapper, mounts and objects");
-    scope.sweep_classes(NAME).await?;
-    scope.close().await
+    Ok(())
 }
 
 /// Lets volumes live while the killer is about. All workers end before the first failure is returned.
