@@ -7,6 +7,7 @@ use hawser_command::{Command, CommandError, Lane, Output};
 
 use crate::error::{LvmError, Refusal, recognise};
 use crate::names::{check_device, check_lv, check_pv_uuid, check_tag, check_vg};
+use crate::options::Hints;
 use crate::{Options, Outcome, Report, parse};
 
 /// A logical volume to be made: linear, not zeroed, signatures in it left alone (what was there before was wiped on its removal;
@@ -52,14 +53,24 @@ impl Lvm {
     }
 
     fn command(&self, verb: &str) -> Command {
+        self.configured(verb, Hints::Leave)
+    }
+
+    fn configured(&self, verb: &str, hints: Hints) -> Command {
         Command::new(&self.options.lvm)
             .arg(verb)
-            .args(["--config", &self.options.config()])
+            .args(["--config", &self.options.config(hints)])
             .deadline(self.options.read_deadline)
     }
 
     fn changing(&self, verb: &str) -> Command {
         self.command(verb).deadline(self.options.change_deadline)
+    }
+
+    /// As [`Self::changing`], for commands after which other devices are physical volumes, or of another group: the host's lvm must notice.
+    fn changing_disks(&self, verb: &str) -> Command {
+        self.configured(verb, Hints::Outdate)
+            .deadline(self.options.change_deadline)
     }
 
     /// Runs a change in a task of its own: if the caller's future is dropped, the change still comes to its end.
@@ -124,7 +135,7 @@ impl Lvm {
     /// A chosen `uuid` (see [`crate::names::check_pv_uuid`]) lets a later look tell our physical volume from another's.
     pub async fn pv_create(&self, device: &Path, uuid: Option<&str>) -> Result<(), LvmError> {
         check_device(device)?;
-        let mut command = self.changing("pvcreate");
+        let mut command = self.changing_disks("pvcreate");
         if let Some(uuid) = uuid {
             check_pv_uuid(uuid)?;
             command = command.args(["--uuid", uuid, "--norestorefile"]);
@@ -137,7 +148,7 @@ impl Lvm {
     /// Takes the physical volume's label off a device that is in no volume group.
     pub async fn pv_remove(&self, device: &Path) -> Result<(), LvmError> {
         check_device(device)?;
-        let command = self.changing("pvremove").arg("--").arg(device);
+        let command = self.changing_disks("pvremove").arg("--").arg(device);
         self.change(device.display().to_string(), command).await?;
         Ok(())
     }
@@ -154,7 +165,11 @@ impl Lvm {
     pub async fn vg_create(&self, vg: &str, devices: &[PathBuf]) -> Result<(), LvmError> {
         check_vg(vg)?;
         check_devices(vg, devices)?;
-        let command = self.changing("vgcreate").arg("--").arg(vg).args(devices);
+        let command = self
+            .changing_disks("vgcreate")
+            .arg("--")
+            .arg(vg)
+            .args(devices);
         self.change(vg.to_owned(), command).await?;
         Ok(())
     }
@@ -164,7 +179,11 @@ impl Lvm {
     pub async fn vg_extend(&self, vg: &str, devices: &[PathBuf]) -> Result<(), LvmError> {
         check_vg(vg)?;
         check_devices(vg, devices)?;
-        let command = self.changing("vgextend").arg("--").arg(vg).args(devices);
+        let command = self
+            .changing_disks("vgextend")
+            .arg("--")
+            .arg(vg)
+            .args(devices);
         self.change(vg.to_owned(), command).await?;
         Ok(())
     }
@@ -173,7 +192,11 @@ impl Lvm {
     pub async fn vg_reduce(&self, vg: &str, device: &Path) -> Result<(), LvmError> {
         check_vg(vg)?;
         check_device(device)?;
-        let command = self.changing("vgreduce").arg("--").arg(vg).arg(device);
+        let command = self
+            .changing_disks("vgreduce")
+            .arg("--")
+            .arg(vg)
+            .arg(device);
         self.change(vg.to_owned(), command).await?;
         Ok(())
     }

@@ -18,7 +18,7 @@ fn configuration() {
         filter=[\"a|.*|\"] } backup { backup=0 archive=0 } \
         activation { monitoring=0 udev_sync=1 udev_rules=1 verify_udev_operations=1 retry_deactivation=1 } \
         global { use_lvmpolld=0 use_lvmlockd=0 }";
-    assert_eq!(Options::default().config(), expected);
+    assert_eq!(Options::default().config(Hints::Leave), expected);
     let bypass = Options {
         udev: Udev::Bypass,
         config: vec!["global { wait_for_locks=0 }".to_owned()],
@@ -26,10 +26,28 @@ fn configuration() {
     };
     assert!(
         bypass
-            .config()
+            .config(Hints::Leave)
             .contains("udev_sync=0 udev_rules=0 verify_udev_operations=0")
     );
-    assert!(bypass.config().ends_with("global { wait_for_locks=0 }"));
+    assert!(
+        bypass
+            .config(Hints::Leave)
+            .ends_with("global { wait_for_locks=0 }")
+    );
+}
+
+#[test]
+fn the_hosts_hints_are_outdated_by_what_changes_physical_volumes() {
+    let asks = |command: Command, words: &str| {
+        let argv = command.argv();
+        let at = argv.iter().position(|word| word == "--config").unwrap();
+        assert!(argv[at + 1].contains(words), "{argv:?}");
+    };
+    for verb in ["pvcreate", "pvremove", "vgcreate", "vgextend", "vgreduce"] {
+        asks(lvm().changing_disks(verb), "hints=\"all\"");
+    }
+    asks(lvm().changing("lvcreate"), "hints=\"none\"");
+    asks(lvm().report_command(), "hints=\"none\"");
 }
 
 #[test]
