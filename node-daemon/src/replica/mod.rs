@@ -13,6 +13,7 @@ pub mod jobs;
 pub mod locks;
 pub mod node;
 pub mod plan;
+mod readings;
 mod status;
 pub mod tags;
 #[cfg(test)]
@@ -128,6 +129,10 @@ pub fn run(node: Arc<Node>, around: Surroundings, watches: &Watches, shutdown: &
         "rounds over volumes",
         rounds(replicas.clone(), queue.clone(), shutdown.clone()),
     );
+    shutdown.spawn(
+        "readings of volumes",
+        readings(replicas.node.clone(), shutdown.clone()),
+    );
     queue.run("replicas", WORKERS, shutdown, move |volume| {
         let replicas = replicas.clone();
         async move { replicas.reconcile(&volume).await }
@@ -153,6 +158,19 @@ fn is_same_wish(old: &LocalVolumeReplica, new: &LocalVolumeReplica) -> bool {
 async fn rounds(replicas: Arc<Replicas>, queue: Volumes, shutdown: Shutdown) {
     loop {
         if let Err(error) = replicas.round(&queue).await {
+            tracing::warn!(error = %chain(&error), "cannot look at the volumes of this node");
+        }
+        tokio::select! {
+            () = shutdown.stopping() => return,
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+/// Reads a block of each volume once in a while: LVM knows that a disk is missing, but not that it fails.
+async fn readings(node: Arc<Node>, shutdown: Shutdown) {
+    loop {
+        if let Err(error) = node.read_all().await {
             tracing::warn!(error = %chain(&error), "cannot look at the volumes of this node");
         }
         tokio::select! {
