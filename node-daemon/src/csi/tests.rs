@@ -29,6 +29,7 @@ use crate::replica::fake::{EXTENT, Extent, FakeNode, POOL, When};
 use crate::replica::node::{Node, Settled};
 use crate::replica::plan::{Desired, Stage};
 
+mod exposure;
 mod upkeep;
 mod wrong;
 
