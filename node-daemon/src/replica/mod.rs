@@ -88,6 +88,8 @@ pub struct Surroundings {
     pub node_name: String,
     /// The API server.
     pub client: Client,
+    /// What the watch of this node's replicas is folded into.
+    pub store: Store<LocalVolumeReplica>,
     /// Volumes to be looked at; the node's listener adds to it.
     pub queue: Volumes,
     /// Whether this daemon holds the node's leases. While it does not, another may make and destroy volumes; this one only keeps
@@ -102,11 +104,11 @@ pub fn run(node: Arc<Node>, around: Surroundings, watches: &Watches, shutdown: &
     let Surroundings {
         node_name,
         client,
+        store,
         queue,
         gate,
         recorder,
     } = around;
-    let store = Store::<LocalVolumeReplica>::new();
     let added = queue.clone();
     store.on_change(move |change| {
         if matches!((change.old, change.new), (Some(old), Some(new)) if is_same_wish(old, new)) {
