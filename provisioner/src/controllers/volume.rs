@@ -27,9 +27,6 @@ use crate::{
 /// How often a deletion that waits for others is looked at again: for a node that was removed, or a detached volume.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
-/// On a replica's object: the copy was made before, so it must be found and not made anew.
-pub(crate) const EXISTING: &str = "hawser.io/existing";
-
 /// Brings one volume a step further.
 pub(crate) async fn reconcile(state: Arc<State>, key: String) -> Result<Action, WriteError> {
     let Some(found) = state.objects.volumes.store.get(&key) else {
@@ -227,7 +224,7 @@ fn build_replica(volume: &LocalVolume, node: &str, existing: bool) -> LocalVolum
         );
     }
     if existing {
-        notes.insert(EXISTING.to_owned(), "true".to_owned());
+        notes.insert(annotations::EXISTING.to_owned(), "true".to_owned());
     }
     LocalVolumeReplica {
         metadata: ObjectMeta {
@@ -291,4 +288,32 @@ async fn finish(state: &State, key: &str) -> Result<(), WriteError> {
     );
     tracing::info!(volume = %key, "volume deleted");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hawser_api::LocalVolumeSpec;
+
+    use super::*;
+
+    /// What the node daemon's tests read.
+    const ASKED: &str = include_str!("../../../libs/api/tests/contract/existing.json");
+
+    #[test]
+    fn an_object_made_anew_asks_its_node_to_find_the_copy() {
+        let volume = LocalVolume::new(
+            "pvc-1",
+            LocalVolumeSpec {
+                pool_name: "LocalStorage_PoolHDD".to_owned(),
+                required_capacity_bytes: 40 << 20,
+                pvc_namespace: "shop".to_owned(),
+                pvc_name: "data".to_owned(),
+                ..LocalVolumeSpec::default()
+            },
+        );
+        let wanted: LocalVolumeReplica = serde_json::from_str(ASKED).unwrap();
+        assert_eq!(build_replica(&volume, "n1", true), wanted);
+        let first = build_replica(&volume, "n1", false);
+        assert!(!first.annotations().contains_key(annotations::EXISTING));
+    }
 }
