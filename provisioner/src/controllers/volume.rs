@@ -122,6 +122,17 @@ async fn apply(state: &State, key: &str, step: Step) -> Result<(), WriteError> {
                 Err(error) => return Err(error),
             }
         }
+        Step::FollowClaim { replica, claim } => {
+            if let Some(replica) = state.objects.replicas.store.get(&replica) {
+                state
+                    .objects
+                    .change(&*replica, |r| {
+                        let notes = r.metadata.annotations.get_or_insert_default();
+                        notes.insert(annotations::CLAIM.to_owned(), claim);
+                    })
+                    .await?;
+            }
+        }
         Step::SetStatus(summary) => set_status(state, key, summary).await?,
         Step::RequestReplicaDeletion { replica } => {
             if let Some(replica) = state.objects.replicas.store.get(&replica) {
@@ -217,11 +228,8 @@ fn build_replica(volume: &LocalVolume, node: &str, existing: bool) -> LocalVolum
     let spec = &volume.spec;
     let mut notes =
         std::collections::BTreeMap::from([(annotations::GENERATION.to_owned(), "1".to_owned())]);
-    if !spec.pvc_name.is_empty() {
-        notes.insert(
-            annotations::CLAIM.to_owned(),
-            format!("{}/{}", spec.pvc_namespace, spec.pvc_name),
-        );
+    if let Some(claim) = volume::claim(volume) {
+        notes.insert(annotations::CLAIM.to_owned(), claim);
     }
     if existing {
         notes.insert(annotations::EXISTING.to_owned(), "true".to_owned());
