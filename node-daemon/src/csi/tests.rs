@@ -30,6 +30,7 @@ use crate::replica::node::{Node, Settled};
 use crate::replica::plan::{Desired, Stage};
 
 mod exposure;
+mod logs;
 mod upkeep;
 mod wrong;
 
