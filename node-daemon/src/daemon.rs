@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hawser_api::LocalVolumeReplica;
 use hawser_api::names::leases;
 use hawser_runtime::events::Recorder;
 use hawser_runtime::health::Health;
@@ -11,6 +12,7 @@ use hawser_runtime::index::Watches;
 use hawser_runtime::lease::{Candidate, LeaseConfig, LeaseError};
 use hawser_runtime::metrics::Metrics;
 use hawser_runtime::shutdown::Shutdown;
+use hawser_runtime::store::Store;
 use hawser_runtime::{client, observability};
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -46,6 +48,8 @@ pub struct Node {
     pub recorder: Recorder,
     /// To be poked after each change of volumes, so that the node's objects show it at once.
     pub changed: Changed,
+    /// This node's replicas, as watched.
+    pub replicas: Store<LocalVolumeReplica>,
     /// Whether this daemon holds the node's leases; nothing of the node is changed while it does not.
     pub gate: Gate,
     pub watches: Watches,
@@ -82,6 +86,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         lvm,
         dm: Dm::new(options),
         changed: Changed::default(),
+        replicas: Store::new(),
         gate: receiver,
         watches: Watches::new(&shutdown, &health, &metrics),
         health,
@@ -178,7 +183,10 @@ impl Held {
 }
 
 fn start_keeper(args: &Args, node: &Node, looker: &Looker) {
-    let objects = Objects::default();
+    let objects = Objects {
+        replicas: node.replicas.clone(),
+        ..Objects::default()
+    };
     let of_node = watcher::Config::default().fields(&format!("spec.nodeName={}", node.name));
     let named = watcher::Config::default().fields(&format!("metadata.name={}", node.name));
     let client = || node.client.clone();
@@ -265,6 +273,7 @@ fn start_volumes(args: &Args, node: &Node, looker: Looker) -> Result<(), SocketE
     let around = replica::Surroundings {
         node_name: node.name.clone(),
         client: node.client.clone(),
+        store: node.replicas.clone(),
         queue,
         gate: node.gate.clone(),
         recorder: node.recorder.clone(),

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hawser_api::{DiskState, LocalDisk, LocalDiskClaim, LocalDiskNode, LocalStorageNode};
+use hawser_api::{
+    DiskState, LocalDisk, LocalDiskClaim, LocalDiskNode, LocalStorageNode, LocalVolumeReplica,
+};
 use hawser_runtime::patch::{self, PatchError};
 use hawser_runtime::shutdown::Shutdown;
 use hawser_runtime::store::Store;
@@ -25,7 +27,7 @@ use crate::disk::events::{self, Events};
 use crate::disk::object;
 use crate::disk::scan::{Scan, ScanError, Scanner, Stale};
 use crate::disk::upkeep::Upkeep;
-use crate::pool::{extend, news, nodes, status};
+use crate::pool::{extend, news, nodes, status, strays};
 
 /// How long after the first sign of change a round begins: udev answers an event with several more.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -57,6 +59,8 @@ pub struct Objects {
     pub claims: Store<LocalDiskClaim>,
     pub storage: Store<LocalStorageNode>,
     pub disk_nodes: Store<LocalDiskNode>,
+    /// Watched by who keeps the volumes.
+    pub replicas: Store<LocalVolumeReplica>,
 }
 
 impl Objects {
@@ -325,6 +329,9 @@ impl Keeper {
             .collect();
         let old = picture.storage.status.clone().unwrap_or_default();
         let wanted = status::storage(&old, &picture.report, &types, &now);
+        let replicas = self.objects.replicas.list();
+        let known = replicas.iter().map(|r| r.spec.volume_name.clone());
+        let wanted = strays::told(wanted, &picture.report, &known.collect(), &now);
         let api: Api<LocalStorageNode> = Api::all(self.client.clone());
         let written = patch::status(&api, &picture.storage, &wanted).await?;
         if let Some(news) = news::of_storage(&old, &wanted) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hawser_command::{Command, CommandError, Lane, Output};
 
 use crate::error::{LvmError, Refusal, recognise};
-use crate::names::{check_device, check_lv, check_pv_uuid, check_tag, check_vg};
+use crate::names::{check_device, check_lv, check_lv_uuid, check_pv_uuid, check_tag, check_vg};
 use crate::options::Hints;
 use crate::{Options, Outcome, Report, parse};
 
@@ -263,11 +263,24 @@ impl Lvm {
         }
     }
 
-    /// Removes a logical volume and frees its extents; [`Refusal::InUse`] while it is open.
-    pub async fn lv_remove(&self, vg: &str, lv: &str) -> Result<Outcome, LvmError> {
+    /// Removes the logical volume of this name and UUID and frees its extents; [`Refusal::InUse`] while it is open.
+    ///
+    /// LVM removes an origin's snapshots along with it, without asking if told `--yes`. So it is told to select by what is true
+    /// under its own lock: another volume that got the name meanwhile, and one with snapshots, are [`LvmError::Spared`]. Selecting
+    /// nothing is no error to LVM; that it removed something shows in what it says (2.03.16 and 2.03.31: `... successfully removed`).
+    pub async fn lv_remove(&self, vg: &str, lv: &str, uuid: &str) -> Result<Outcome, LvmError> {
         let object = lv_object(vg, lv)?;
-        let command = self.changing("lvremove").args(["--yes", "--", &object]);
-        already_if(self.change(object, command).await, Refusal::NotFound)
+        check_lv_uuid(uuid)?;
+        let select = format!("lv_uuid=\"{uuid}\" && lv_role!={{origin}}");
+        let command = self
+            .changing("lvremove")
+            .args(["--yes", "--select", &select, "--", &object]);
+        match self.change(object.clone(), command).await {
+            Ok(output) if was_removed(&output.stdout_text()) => Ok(Outcome::Changed),
+            Ok(_) => Err(LvmError::Spared { object }),
+            Err(error) if error.is(Refusal::NotFound) => Ok(Outcome::Already),
+            Err(error) => Err(error),
+        }
     }
 
     /// Adds and deletes tags in one change of the metadata. Repeatable.
@@ -336,6 +349,10 @@ fn already_if(result: Result<Output, LvmError>, refusal: Refusal) -> Result<Outc
         Err(error) if error.is(refusal) => Ok(Outcome::Already),
         Err(error) => Err(error),
     }
+}
+
+fn was_removed(stdout: &str) -> bool {
+    stdout.contains("successfully removed")
 }
 
 fn large_enough(error: &LvmError) -> bool {

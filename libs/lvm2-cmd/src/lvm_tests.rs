@@ -96,6 +96,25 @@ fn lv_create_argv() {
     }
 }
 
+const UUID: &str = "dUE9uo-w42E-aU0G-IGdX-g93o-JpeA-B9o3UQ";
+
+async fn removal_by(program: &str) -> Result<Outcome, LvmError> {
+    let lvm = Lvm::new(Options {
+        lvm: std::path::absolute(program).unwrap(),
+        ..Options::default()
+    });
+    lvm.lv_remove("vg", "lv", UUID).await
+}
+
+/// As recorded with 2.03.16 on a volume group of a plain volume and one with a snapshot.
+#[tokio::test]
+async fn a_removal_that_selected_nothing_is_told() {
+    let removed = removal_by("tests/removes").await;
+    assert_eq!(removed.unwrap(), Outcome::Changed);
+    let spared = removal_by("/bin/true").await.unwrap_err();
+    assert!(matches!(spared, LvmError::Spared { .. }), "{spared}");
+}
+
 /// Runs a method against a program that notes its arguments, and returns them.
 async fn argv_of<F, T>(body: impl FnOnce(Lvm) -> F) -> String
 where
@@ -165,8 +184,8 @@ async fn argv_of_changes() {
         "lvextend --extents 12 -- vg/lv"
     );
     assert_eq!(
-        argv_of(async |l| l.lv_remove("vg", "lv").await).await,
-        "lvremove --yes -- vg/lv"
+        argv_of(async |l| l.lv_remove("vg", "lv", UUID).await).await,
+        "lvremove --yes --select lv_uuid=\"dUE9uo-w42E-aU0G-IGdX-g93o-JpeA-B9o3UQ\" && lv_role!={origin} -- vg/lv"
     );
     assert_eq!(
         argv_of(async |l| l.lv_activate("vg", "lv").await).await,
@@ -193,10 +212,18 @@ async fn argv_of_changes() {
         "not run: vg: no device given"
     );
     assert!(
-        argv_of(async |l| l.lv_remove("vg", "../x").await)
+        argv_of(async |l| l.lv_remove("vg", "../x", UUID).await)
             .await
             .starts_with("not run")
     );
+    for uuid in ["", "\" || lv_name=~\".*"] {
+        assert!(
+            argv_of(async |l| l.lv_remove("vg", "lv", uuid).await)
+                .await
+                .starts_with("not run"),
+            "{uuid}"
+        );
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub mod jobs;
 pub mod locks;
 pub mod node;
 pub mod plan;
+mod readings;
 mod status;
 pub mod tags;
 #[cfg(test)]
@@ -89,6 +90,8 @@ pub struct Surroundings {
     pub node_name: String,
     /// The API server.
     pub client: Client,
+    /// What the watch of this node's replicas is folded into.
+    pub store: Store<LocalVolumeReplica>,
     /// Volumes to be looked at; the node's listener adds to it.
     pub queue: Volumes,
     /// Whether this daemon holds the node's leases. While it does not, another may make and destroy volumes; this one only keeps
@@ -103,11 +106,11 @@ pub fn run(node: Arc<Node>, around: Surroundings, watches: &Watches, shutdown: &
     let Surroundings {
         node_name,
         client,
+        store,
         queue,
         gate,
         recorder,
     } = around;
-    let store = Store::<LocalVolumeReplica>::new();
     let added = queue.clone();
     store.on_change(move |change| {
         if matches!((change.old, change.new), (Some(old), Some(new)) if is_same_wish(old, new)) {
@@ -129,6 +132,10 @@ pub fn run(node: Arc<Node>, around: Surroundings, watches: &Watches, shutdown: &
     shutdown.spawn(
         "rounds over volumes",
         rounds(replicas.clone(), queue.clone(), shutdown.clone()),
+    );
+    shutdown.spawn(
+        "readings of volumes",
+        readings(replicas.node.clone(), shutdown.clone()),
     );
     queue.run("replicas", WORKERS, shutdown, move |volume| {
         let replicas = replicas.clone();
@@ -155,6 +162,19 @@ fn is_same_wish(old: &LocalVolumeReplica, new: &LocalVolumeReplica) -> bool {
 async fn rounds(replicas: Arc<Replicas>, queue: Volumes, shutdown: Shutdown) {
     loop {
         if let Err(error) = replicas.round(&queue).await {
+            tracing::warn!(error = %chain(&error), "cannot look at the volumes of this node");
+        }
+        tokio::select! {
+            () = shutdown.stopping() => return,
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+/// Reads a block of each volume once in a while: LVM knows that a disk is missing, but not that it fails.
+async fn readings(node: Arc<Node>, shutdown: Shutdown) {
+    loop {
+        if let Err(error) = node.read_all().await {
             tracing::warn!(error = %chain(&error), "cannot look at the volumes of this node");
         }
         tokio::select! {
