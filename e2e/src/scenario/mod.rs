@@ -85,14 +85,14 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "disks",
         about: "disks that are new, renamed, doubled or failing: they show at once, keep their names, and go to nobody while they can't be read",
-        routine: false,
+        routine: true,
         hawser: true,
         run: |lab| Box::pin(async move { disks::run(&lab).await }),
     },
     Scenario {
         name: "volume-modes",
         about: "ext4, xfs, btrfs and block: shared on a node, read-only, by one pod alone, grown while written to, with every byte unchanged",
-        routine: false,
+        routine: true,
         hawser: true,
         run: |lab| Box::pin(async move { volume_modes::run(&lab).await }),
     },
@@ -120,7 +120,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "csi-sanity",
         about: "the CSI project's conformance suite passes, for mounted and for block volumes",
-        routine: false,
+        routine: true,
         hawser: true,
         run: |lab| Box::pin(async move { sanity::run(&lab).await }),
     },
@@ -134,7 +134,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "uninstall",
         about: "kubectl delete -k is refused while a volume is there, and leaves nothing else behind without one",
-        routine: false,
+        routine: true,
         hawser: true,
         run: |lab| Box::pin(async move { uninstall::run(&lab).await }),
     },
