@@ -267,6 +267,15 @@ pub(crate) struct MemberFacts {
     pub(crate) volume: Name,
     pub(crate) pool: Name,
     pub(crate) size: Bytes,
+    /// Where its copies go; empty: on all nodes of the group.
+    pub(crate) nodes: Vec<Name>,
+}
+
+impl MemberFacts {
+    /// Whether a copy goes to this node of its group.
+    pub(crate) fn is_for(&self, node: &str) -> bool {
+        self.nodes.is_empty() || self.nodes.iter().any(|own| &**own == node)
+    }
 }
 
 impl GroupFacts {
@@ -291,19 +300,22 @@ impl GroupFacts {
                 volume: member.local_volume.as_str().into(),
                 pool: member.pool_name.as_str().into(),
                 size: Bytes::from_api(member.required_capacity_bytes),
+                nodes: member
+                    .nodes
+                    .iter()
+                    .map(|node| node.as_str().into())
+                    .collect(),
             });
-        let mut nodes: Vec<Name> = spec
-            .accessibility
-            .iter()
-            .flat_map(|a| &a.nodes)
-            .map(|node| node.as_str().into())
-            .collect();
+        let members: Vec<MemberFacts> = members.collect();
+        let of_group = spec.accessibility.iter().flat_map(|a| &a.nodes);
+        let mut nodes: Vec<Name> = of_group.map(|node| node.as_str().into()).collect();
+        nodes.extend(members.iter().flat_map(|member| member.nodes.clone()));
         nodes.sort();
         nodes.dedup();
         Self {
             owner: format!("{}/{}", spec.namespace, pods.join(",")).into(),
             nodes,
-            members: members.collect(),
+            members,
         }
     }
 }

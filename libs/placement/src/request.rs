@@ -17,12 +17,12 @@ pub struct Request {
 }
 
 impl Request {
-    /// Whether this reservation was made for one of the volumes that are asked for here.
+    /// Whether this reservation was made for one of the volumes that are to be placed here. One for a volume that has its place,
+    /// and no copy there yet, is taken room: placing the others does not use it.
     #[must_use]
     pub fn owns(&self, reservation: &Reservation) -> bool {
-        self.volumes
-            .iter()
-            .any(|volume| volume.name == reservation.volume)
+        self.new_volumes()
+            .any(|(volume, _)| volume.name == reservation.volume)
     }
 
     pub fn new_volumes(&self) -> impl Iterator<Item = (&Volume, &NewVolume)> {

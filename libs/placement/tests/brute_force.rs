@@ -34,9 +34,8 @@ fn rounded(size: u64, pool: &Pool) -> i128 {
 fn left(nodes: &[Node], request: &Request) -> Left {
     let foreign = |node: &Node| {
         let mine: BTreeSet<_> = request
-            .volumes
-            .iter()
-            .map(|volume| volume.name.clone())
+            .new_volumes()
+            .map(|(volume, _)| volume.name.clone())
             .collect();
         node.reservations
             .iter()
