@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 
 use hawser_api::{LocalStorageNode, LocalVolume, LocalVolumeGroup, LocalVolumeReplica};
+use hawser_placement::Name;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Resource;
 
 use crate::claim::{ClaimFacts, ClassFacts, PersistentFacts};
 use crate::facts::{GroupFacts, NodeFacts, ReplicaFacts, StorageFacts, VolumeFacts};
-use crate::inventory::{Inventory, set};
+use crate::inventory::{Claims, Inventory};
 
 /// Which object of a kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,12 +36,6 @@ impl Key {
             namespace: Some(namespace.into()),
             name: name.into(),
         }
-    }
-}
-
-impl From<&Key> for Key {
-    fn from(key: &Key) -> Self {
-        key.clone()
     }
 }
 
@@ -81,7 +76,8 @@ macro_rules! fold_by_name {
     ($kind:ty, $facts:ident, $field:ident, $set:ident) => {
         impl Fold<$kind> for Inventory {
             fn apply(&mut self, object: &$kind) {
-                self.$set(&Key::of(object).name, Some($facts::of(object)));
+                let facts = $facts::of(object, &mut self.names);
+                self.$set(name_of(object), Some(facts));
             }
 
             fn remove(&mut self, key: &Key) {
@@ -114,30 +110,30 @@ fold_by_name!(
 );
 fold_by_name!(StorageClass, ClassFacts, classes, set_class);
 
-impl Inventory {
-    fn set_persistent(&mut self, name: &str, facts: Option<PersistentFacts>) {
-        set(&mut self.persistent, name, facts);
-    }
-
-    fn set_class(&mut self, name: &str, facts: Option<ClassFacts>) {
-        set(&mut self.classes, name, facts);
-    }
+fn name_of(object: &impl Resource) -> &str {
+    object.meta().name.as_deref().unwrap_or_default()
 }
 
 impl Fold<PersistentVolumeClaim> for Inventory {
     fn apply(&mut self, object: &PersistentVolumeClaim) {
-        set(
-            &mut self.claims,
-            &Key::of(object),
-            Some(ClaimFacts::of(object)),
-        );
+        let facts = ClaimFacts::of(object, &mut self.names);
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+        self.set_claim(namespace, name_of(object), Some(facts));
     }
 
     fn remove(&mut self, key: &Key) {
-        set(&mut self.claims, key, None);
+        let namespace = key.namespace.as_deref().unwrap_or_default();
+        self.set_claim(namespace, &key.name, None);
     }
 
     fn known(&self) -> Vec<Key> {
-        self.claims.keys().cloned().collect()
+        let of_namespace = |(namespace, claims): (&Name, &Claims)| {
+            let namespace = namespace.clone();
+            claims
+                .keys()
+                .map(move |name| Key::namespaced(&*namespace, &**name))
+                .collect::<Vec<_>>()
+        };
+        self.claims.iter().flat_map(of_namespace).collect()
     }
 }

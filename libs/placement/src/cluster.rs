@@ -149,6 +149,12 @@ impl Cluster {
         self.reserved.get(volume).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether room is reserved for this volume on any node.
+    #[must_use]
+    pub fn is_reserved(&self, volume: &str) -> bool {
+        !self.reserving(volume).is_empty()
+    }
+
     /// How many places there are, vacant ones included: greater than the index of every id.
     pub(crate) fn places(&self) -> usize {
         self.nodes.len()
