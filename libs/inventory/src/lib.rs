@@ -19,5 +19,5 @@ mod names;
 mod pending;
 
 pub use demand::Unknown;
-pub use fold::{Fold, Key, reset};
+pub use fold::{Fold, Key, Listing, reset};
 pub use inventory::Inventory;
