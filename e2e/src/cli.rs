@@ -272,7 +272,18 @@ mod tests {
         );
         assert!(Cli::try_parse_from(["lab", "--name", "../x", "env"]).is_err());
         assert!(Cli::try_parse_from(["lab", "up", "--nodes", "0"]).is_err());
-        let synth = |nodes| ["lab", "synth", "--nodes", nodes, "--volumes", "9", "-o", "x"];
+        let synth = |nodes| {
+            [
+                "lab",
+                "synth",
+                "--nodes",
+                nodes,
+                "--volumes",
+                "9",
+                "-o",
+                "x",
+            ]
+        };
         assert!(Cli::try_parse_from(synth("3")).is_ok());
         assert!(Cli::try_parse_from(synth("0")).is_err());
     }

@@ -53,8 +53,9 @@ pub(crate) struct Written {
 /// If the file can't be written.
 pub(crate) fn run(options: &Options) -> Result<Written> {
     let path = options.output.display();
-    let file = File::create(&options.output)
-        .with_context(|| format!("can't make {path} (--output); name a file in a folder that is there"))?;
+    let file = File::create(&options.output).with_context(|| {
+        format!("can't make {path} (--output); name a file in a folder that is there")
+    })?;
     let written = write(options, BufWriter::with_capacity(1 << 20, file));
     written.with_context(|| format!("can't write {path}"))
 }
@@ -106,7 +107,11 @@ impl<W: Write> List<W> {
     }
 
     fn item(&mut self, object: &Value) -> Result<()> {
-        self.put(if self.written.objects == 0 { b"\n" } else { b",\n" })?;
+        self.put(if self.written.objects == 0 {
+            b"\n"
+        } else {
+            b",\n"
+        })?;
         self.put(object.to_string().as_bytes())?;
         self.written.objects += 1;
         Ok(())
@@ -147,18 +152,25 @@ mod tests {
 
     fn items(dump: &[u8]) -> Vec<Value> {
         let list: Value = serde_json::from_slice(dump).unwrap();
-        assert_eq!((&list["kind"], &list["apiVersion"]), (&"List".into(), &"v1".into()));
+        assert_eq!(
+            (&list["kind"], &list["apiVersion"]),
+            (&"List".into(), &"v1".into())
+        );
         list["items"].as_array().unwrap().clone()
     }
 
-    fn of_kind<'a>(items: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    fn of_kind<'a>(items: &'a [Value], kind: &str) -> impl Iterator<Item = &'a Value> {
         items.iter().filter(move |item| item["kind"] == kind)
     }
 
-    fn names<'a>(items: &'a [Value], kind: &'a str) -> BTreeSet<String> {
+    fn names(items: &[Value], kind: &str) -> BTreeSet<String> {
         let name = |item: &Value| {
             let meta = &item["metadata"];
-            format!("{}/{}", meta["namespace"].as_str().unwrap_or_default(), meta["name"].as_str().unwrap())
+            format!(
+                "{}/{}",
+                meta["namespace"].as_str().unwrap_or_default(),
+                meta["name"].as_str().unwrap()
+            )
         };
         of_kind(items, kind).map(name).collect()
     }
@@ -195,13 +207,18 @@ mod tests {
         let bytes = |value: &Value| value.as_i64().unwrap();
         let mut replicas: BTreeMap<(String, String), i64> = BTreeMap::new();
         let place = |node: &Value, pool: &Value| {
-            (node.as_str().unwrap().to_owned(), pool.as_str().unwrap().to_owned())
+            (
+                node.as_str().unwrap().to_owned(),
+                pool.as_str().unwrap().to_owned(),
+            )
         };
         for replica in of_kind(&items, "LocalVolumeReplica") {
             let spec = &replica["spec"];
             let size = bytes(&spec["requiredCapacityBytes"]);
             assert!(size > 0 && size % (4 << 20) == 0, "{size}");
-            *replicas.entry(place(&spec["nodeName"], &spec["poolName"])).or_default() += size;
+            *replicas
+                .entry(place(&spec["nodeName"], &spec["poolName"]))
+                .or_default() += size;
         }
         let made: BTreeSet<String> = names(&items, "LocalVolume");
         let mut reserved: BTreeMap<(String, String), i64> = BTreeMap::new();
@@ -211,7 +228,9 @@ mod tests {
                 let volume = format!("/{}", member["localvolume"].as_str().unwrap());
                 if !made.contains(&volume) {
                     let size = bytes(&member["requiredCapacityBytes"]);
-                    *reserved.entry(place(node, &member["poolName"])).or_default() += size;
+                    *reserved
+                        .entry(place(node, &member["poolName"]))
+                        .or_default() += size;
                 }
             }
         }
@@ -220,23 +239,37 @@ mod tests {
         for node in of_kind(&items, "LocalStorageNode") {
             for (name, pool) in node["status"]["pools"].as_object().unwrap() {
                 let at = place(&node["metadata"]["name"], &name.as_str().into());
-                let (total, used) = (bytes(&pool["totalCapacityBytes"]), bytes(&pool["usedCapacityBytes"]));
+                let (total, used) = (
+                    bytes(&pool["totalCapacityBytes"]),
+                    bytes(&pool["usedCapacityBytes"]),
+                );
                 let of_replicas = replicas.get(&at).copied().unwrap_or(0);
                 assert!(of_replicas <= used, "{at:?}");
                 let promised = reserved.get(&at).copied().unwrap_or(0);
-                assert!(used + promised <= total, "{at:?}: {used} + {promised} of {total}");
+                assert!(
+                    used + promised <= total,
+                    "{at:?}: {used} + {promised} of {total}"
+                );
                 fills.push(used * 100 / total);
             }
         }
         fills.sort_unstable();
-        assert!(fills[0] < 20 && fills[fills.len() - 1] > 85, "uneven: {fills:?}");
+        assert!(
+            fills[0] < 20 && fills[fills.len() - 1] > 85,
+            "uneven: {fills:?}"
+        );
     }
 
     #[test]
     fn pending_pods_have_two_claims_that_wait() {
         let items = items(&dump(10, 50, 2));
         let claims: BTreeMap<String, &Value> = of_kind(&items, "PersistentVolumeClaim")
-            .map(|claim| (claim["metadata"]["name"].as_str().unwrap().to_owned(), claim))
+            .map(|claim| {
+                (
+                    claim["metadata"]["name"].as_str().unwrap().to_owned(),
+                    claim,
+                )
+            })
             .collect();
         for pod in of_kind(&items, "Pod") {
             let volumes = pod["spec"]["volumes"].as_array().unwrap();
@@ -247,7 +280,10 @@ mod tests {
             assert_eq!(used.len(), 2, "{pod}");
             for claim in used {
                 assert_eq!(claims[claim]["spec"]["volumeName"], Value::Null);
-                assert_eq!(claims[claim]["metadata"]["namespace"], pod["metadata"]["namespace"]);
+                assert_eq!(
+                    claims[claim]["metadata"]["namespace"],
+                    pod["metadata"]["namespace"]
+                );
             }
             assert_eq!(pod["spec"]["schedulerName"], "hwameistor-scheduler");
         }

@@ -40,6 +40,11 @@ pub async fn run() -> anyhow::Result<()> {
     // Both addresses are taken before anything is served, so that a wrong one ends the program at once.
     let listener = serve::listen(args.listen)?;
     observability::serve(args.common.http_listen, &health, &metrics, &shutdown).await?;
-    serve::serve(listener, wire::router(app), serve::Limits::default(), &shutdown)?;
+    serve::serve(
+        listener,
+        wire::router(app),
+        serve::Limits::default(),
+        &shutdown,
+    )?;
     Ok(shutdown.finished().await?)
 }

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use hawser_api::extender::{ExtenderPreemptionArgs, ExtenderPreemptionResult, MetaPod, MetaVictims, Victims};
+use hawser_api::extender::{
+    ExtenderPreemptionArgs, ExtenderPreemptionResult, MetaPod, MetaVictims, Victims,
+};
 use hawser_inventory::Inventory;
 use hawser_placement::{
     Best, Evaluator, Hold, Lacks, NodeId, Reason, Request, Score, Sentence, Strategy,
@@ -232,11 +234,10 @@ pub fn prioritize(
     };
     let cluster = inventory.cluster();
     let mut evaluator = Evaluator::new(cluster, request).with_holds(holds);
-    let points = |name: &str| {
+    let mut points = |name: &str| {
         let id = cluster.id(name)?;
         evaluator.look(id).ok().map(Score::points)
     };
-    let mut points = points;
     names
         .iter()
         .map(|name| points(name.as_ref()).unwrap_or(0))

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use hawser_inventory::{Fold, Inventory};
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -79,7 +81,10 @@ pub fn read(path: &Path) -> Result<Dump, DumpError> {
 fn begins_with_brace(file: &mut impl BufRead) -> io::Result<bool> {
     loop {
         let buffer = file.fill_buf()?;
-        let blank = buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        let blank = buffer
+            .iter()
+            .take_while(|byte| byte.is_ascii_whitespace())
+            .count();
         match buffer.get(blank) {
             Some(byte) => return Ok(*byte == b'{'),
             None if buffer.is_empty() => return Ok(false),
@@ -301,7 +306,9 @@ mod tests {
     fn refused_or(text: &str) -> Result<usize, String> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        read(file.path()).map(|dump| dump.used).map_err(|error| error.to_string())
+        read(file.path())
+            .map(|dump| dump.used)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -332,13 +339,23 @@ mod tests {
         let wrong = r#"{"kind": "List", "items": [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": 3}}]}"#;
         assert_eq!(refused(wrong), "FILE: item 0, Node n1");
         let later = r#"{"items": [], "apiVersion": "v1", "kind": "Pod"}"#;
-        assert_eq!(refused_or(later), Ok(0), "a List by its items, whatever it calls itself");
+        assert_eq!(
+            refused_or(later),
+            Ok(0),
+            "a List by its items, whatever it calls itself"
+        );
         assert_eq!(
             refused(r#"{"apiVersion": "v1", "kind": "Pod", "spec": {"items": []}}"#),
             "FILE is a Pod: it must be a List, as `kubectl get nodes,pvc -o yaml` prints it"
         );
-        assert_eq!(refused(r#"{"kind": "List", "items": []} and more"#), "FILE is not JSON");
-        assert_eq!(refused(r#"{"kind": "List", "items": [3]}"#), "FILE: item 0 has no apiVersion or kind");
+        assert_eq!(
+            refused(r#"{"kind": "List", "items": []} and more"#),
+            "FILE is not JSON"
+        );
+        assert_eq!(
+            refused(r#"{"kind": "List", "items": [3]}"#),
+            "FILE: item 0 has no apiVersion or kind"
+        );
         let missing = read(Path::new("/does/not/exist"))
             .map(|dump| dump.used)
             .unwrap_err();

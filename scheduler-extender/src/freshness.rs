@@ -220,7 +220,11 @@ mod tests {
     }
 
     fn problem(health: &Health) -> Option<String> {
-        health.not_ready().into_iter().next().and_then(|check| check.problem)
+        health
+            .not_ready()
+            .into_iter()
+            .next()
+            .and_then(|check| check.problem)
     }
 
     fn metric(metrics: &Metrics, name: &str) -> i64 {
@@ -247,7 +251,10 @@ mod tests {
         assert_eq!(problem(&health), None, "not for a lost answer");
         tokio::time::sleep(Duration::from_secs(20)).await;
         let why = problem(&health).unwrap();
-        assert!(why.starts_with("no answer from the API server for "), "{why}");
+        assert!(
+            why.starts_with("no answer from the API server for "),
+            "{why}"
+        );
         assert_eq!(staleness.too_old(), None, "decisions go on");
         let age = metric(&metrics, "hawser_extender_stale_seconds");
         assert!((30..=45).contains(&age), "{age}");
@@ -255,8 +262,9 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(300)).await;
         let why = staleness.too_old().unwrap();
         assert!(
-            why.starts_with("storage scheduler decides nothing: no answer from the API server for ")
-                && why.ends_with("more than 300 s (--stale-limit)"),
+            why.starts_with(
+                "storage scheduler decides nothing: no answer from the API server for "
+            ) && why.ends_with("more than 300 s (--stale-limit)"),
             "{why}"
         );
 

@@ -50,12 +50,13 @@ impl Recent {
     ) {
         let mut best = best.into_iter();
         let nodes: Vec<Name> = best.by_ref().take(MOST_NODES).map(Name::from).collect();
-        let volume = |(volume, new): (&hawser_placement::Volume, &hawser_placement::NewVolume)| Volume {
-            name: volume.name.clone(),
-            class: new.class,
-            size: new.size,
-            thin: new.thin,
-        };
+        let volume =
+            |(volume, new): (&hawser_placement::Volume, &hawser_placement::NewVolume)| Volume {
+                name: volume.name.clone(),
+                class: new.class,
+                size: new.size,
+                thin: new.thin,
+            };
         let volumes: Vec<Volume> = request.new_volumes().map(volume).collect();
         if pod.is_empty() || nodes.is_empty() || volumes.is_empty() || best.next().is_some() {
             self.decisions.remove(pod);
@@ -73,7 +74,9 @@ impl Recent {
     pub fn of_others(&mut self, now: Instant, pod: &str, inventory: &Inventory) -> Vec<Hold> {
         self.decisions.retain(|_, decision| {
             let fresh = now.saturating_duration_since(decision.at) < HOLD_FOR;
-            decision.volumes.retain(|volume| !inventory.is_decided(&volume.name));
+            decision
+                .volumes
+                .retain(|volume| !inventory.is_decided(&volume.name));
             fresh && !decision.volumes.is_empty()
         });
         let others = self.decisions.iter().filter(|(uid, _)| *uid != pod);
@@ -132,7 +135,10 @@ mod tests {
         let (mut recent, inventory, now) = (Recent::default(), Inventory::new(), Instant::now());
         recent.note(now, "u1", &asks("v1", 8), ["n1"]);
         assert_eq!(held(&mut recent, now, "u2", &inventory), ["n1 8.0 MiB"]);
-        assert!(held(&mut recent, now, "u1", &inventory).is_empty(), "not for the pod itself");
+        assert!(
+            held(&mut recent, now, "u1", &inventory).is_empty(),
+            "not for the pod itself"
+        );
         let later = now + HOLD_FOR - Duration::from_millis(1);
         assert_eq!(held(&mut recent, later, "u2", &inventory).len(), 1);
         assert!(held(&mut recent, now + HOLD_FOR, "u2", &inventory).is_empty());
@@ -149,7 +155,10 @@ mod tests {
         );
         let many: Vec<String> = (0..=MOST_NODES).map(|n| format!("n{n}")).collect();
         recent.note(now, "u1", &asks("v1", 8), many.iter().map(String::as_str));
-        assert!(held(&mut recent, now, "u2", &inventory).is_empty(), "replaced by nothing");
+        assert!(
+            held(&mut recent, now, "u2", &inventory).is_empty(),
+            "replaced by nothing"
+        );
     }
 
     #[test]

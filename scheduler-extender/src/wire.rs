@@ -46,12 +46,7 @@ pub struct App {
 
 impl App {
     #[must_use]
-    pub fn new(
-        inventory: Shared,
-        strategy: Strategy,
-        health: &Health,
-        metrics: &Metrics,
-    ) -> Self {
+    pub fn new(inventory: Shared, strategy: Strategy, health: &Health, metrics: &Metrics) -> Self {
         let requests = Requests::register(metrics, "extender", "calls of kube-scheduler");
         Self {
             inventory,
@@ -74,10 +69,15 @@ impl App {
     /// little old is another matter: a decision on it is checked again when the volume is made.
     fn cannot_decide(&self) -> Option<String> {
         let checks = self.health.not_ready().into_iter();
-        let missing = checks.into_iter().find(|check| check.name.starts_with(SYNCED));
+        let missing = checks
+            .into_iter()
+            .find(|check| check.name.starts_with(SYNCED));
         if let Some(missing) = missing {
             let why = missing.problem.unwrap_or_default();
-            return Some(format!("storage scheduler is starting: {}: {why}", missing.name));
+            return Some(format!(
+                "storage scheduler is starting: {}: {why}",
+                missing.name
+            ));
         }
         self.staleness.too_old()
     }
@@ -132,7 +132,9 @@ fn filtered(app: &App, why_not: Option<String>, asked: &Asked<'_>, names: &[Text
             // Where one node is left, the scheduler takes it without asking for points.
             if let (Some(only), Some(request)) = (filtered.only_one(), asks.request()) {
                 let only = [names[only].as_ref()];
-                app.recent.lock().note(Instant::now(), uid(asked), request, only);
+                app.recent
+                    .lock()
+                    .note(Instant::now(), uid(asked), request, only);
             }
             filtered
         }
@@ -171,7 +173,10 @@ fn points(app: &App, asked: &Asked<'_>, names: &[Text<'_>]) -> Vec<u8> {
     holds.extend(app.recent.lock().of_others(now, pod, &inventory));
     let points = decide::prioritize(&inventory, &asks, &holds, names);
     let most = points.iter().copied().max().unwrap_or(0);
-    let best = names.iter().zip(&points).filter(|(_, points)| **points == most);
+    let best = names
+        .iter()
+        .zip(&points)
+        .filter(|(_, points)| **points == most);
     let best = best.map(|(name, _)| name.as_ref());
     app.recent.lock().note(now, pod, request, best);
     points
@@ -179,7 +184,8 @@ fn points(app: &App, asked: &Asked<'_>, names: &[Text<'_>]) -> Vec<u8> {
 
 fn uid<'a>(asked: &'a Asked<'_>) -> &'a str {
     let pod = asked.pod.as_ref();
-    pod.and_then(|pod| pod.metadata.uid.as_deref()).unwrap_or_default()
+    pod.and_then(|pod| pod.metadata.uid.as_deref())
+        .unwrap_or_default()
 }
 
 async fn preempt(State(app): State<Arc<App>>, body: Body) -> Response {

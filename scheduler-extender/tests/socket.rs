@@ -9,10 +9,10 @@ use hawser_placement::Strategy;
 use hawser_runtime::health::Health;
 use hawser_runtime::metrics::Metrics;
 use hawser_runtime::shutdown::Shutdown;
+use scheduler_extender::dump;
 use scheduler_extender::serve::{Limits, listen, serve};
 use scheduler_extender::watch::Shared;
 use scheduler_extender::wire::{App, router_within};
-use scheduler_extender::dump;
 
 /// Longer than anything here takes, on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,7 +60,9 @@ impl Server {
 const BODY: &str = r#"{"Pod": {"metadata": {"name": "p"}}, "NodeNames": ["n1"]}"#;
 
 fn head(length: usize) -> String {
-    format!("POST /filter HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n")
+    format!(
+        "POST /filter HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    )
 }
 
 /// Status and body of one answer.
@@ -142,7 +144,10 @@ fn who_sends_a_head_bit_by_bit_is_cut_off() {
     let mut second = server.connect();
     assert_eq!(ask(&mut second).0, 200);
     write!(second, "POST /filter HT").unwrap();
-    assert!(closed(&mut second) < PATIENCE, "also a later one on the same connection");
+    assert!(
+        closed(&mut second) < PATIENCE,
+        "also a later one on the same connection"
+    );
 }
 
 #[test]
@@ -163,7 +168,10 @@ fn a_body_that_says_it_is_too_large_is_refused_before_it_comes() {
     write!(large, "{}", head((8 << 20) + 1)).unwrap();
     let (status, why) = answer(&mut large);
     assert_eq!(status, 413);
-    assert!(why.contains("8388608 bytes") && why.contains("nodeCacheCapable"), "{why}");
+    assert!(
+        why.contains("8388608 bytes") && why.contains("nodeCacheCapable"),
+        "{why}"
+    );
 }
 
 #[test]
@@ -174,8 +182,13 @@ fn a_body_that_does_not_say_its_size_is_refused_when_it_goes_beyond() {
     large.write_all(head.as_bytes()).unwrap();
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
     // 32 MiB, four times what is allowed.
-    let sent = (0..512).take_while(|_| large.write_all(chunk.as_bytes()).is_ok()).count();
-    assert!((128..512).contains(&sent) || answer(&mut large).0 == 413, "{sent} chunks");
+    let sent = (0..512)
+        .take_while(|_| large.write_all(chunk.as_bytes()).is_ok())
+        .count();
+    assert!(
+        (128..512).contains(&sent) || answer(&mut large).0 == 413,
+        "{sent} chunks"
+    );
     assert_eq!(ask(&mut server.connect()).0, 200);
 }
 
@@ -198,7 +211,10 @@ fn there_are_no_more_connections_than_may_be() {
         if taken && matches!(next.read(&mut first), Ok(1)) {
             break;
         }
-        assert!(began.elapsed() < PATIENCE, "the place is not given to another");
+        assert!(
+            began.elapsed() < PATIENCE,
+            "the place is not given to another"
+        );
     }
     assert_eq!(ask(&mut two).0, 200);
 }
@@ -227,7 +243,10 @@ fn who_takes_no_answers_is_cut_off() {
                 break;
             }
         }
-        assert!(began.elapsed() < PATIENCE, "answers that nobody takes are kept");
+        assert!(
+            began.elapsed() < PATIENCE,
+            "answers that nobody takes are kept"
+        );
     }
     assert_eq!(ask(&mut server.connect()).0, 200);
 }

@@ -32,7 +32,8 @@ pub(super) fn classes() -> Vec<Value> {
         })
     };
     let of = |class: &str| json!({ "poolClass": class, "replicaNumber": "1" });
-    let packed = json!({ "poolClass": "SSD", "replicaNumber": "1", "hawser.io/placement": "binpack" });
+    let packed =
+        json!({ "poolClass": "SSD", "replicaNumber": "1", "hawser.io/placement": "binpack" });
     let mut foreign = class("shared", json!({}));
     foreign["provisioner"] = "nfs.example.com".into();
     vec![
@@ -82,8 +83,11 @@ pub(super) fn node(node: &Node) -> Value {
 }
 
 pub(super) fn storage_node(node: &Node) -> Value {
-    let pools: serde_json::Map<String, Value> =
-        node.pools.iter().map(|pool| (pool.name(), self::pool(pool))).collect();
+    let pools: serde_json::Map<String, Value> = node
+        .pools
+        .iter()
+        .map(|pool| (pool.name(), self::pool(pool)))
+        .collect();
     let mut object = ours("LocalStorageNode", &node.name);
     object["spec"] = json!({ "hostname": node.name, "storageIP": "10.0.0.1", "topogoly": { "region": "region-1", "zone": node.zone } });
     object["status"] = json!({ "state": node.state, "pools": pools });
@@ -130,7 +134,14 @@ pub(super) fn group(node: &Node, pod: &Pod) -> Value {
 /// The volume, its replica, its persistent volume and its claim.
 pub(super) fn volume(node: &Node, pod: &Pod, volume: &Volume) -> [Value; 4] {
     let name = volume.name();
-    let (pool, published) = (pool_name(volume.class), if volume.state == "Ready" { &*node.name } else { "" });
+    let (pool, published) = (
+        pool_name(volume.class),
+        if volume.state == "Ready" {
+            &*node.name
+        } else {
+            ""
+        },
+    );
     let mut local = ours("LocalVolume", &name);
     local["spec"] = json!({
         "accessibility": { "nodes": [node.name], "regions": ["default"], "zones": ["default"] },

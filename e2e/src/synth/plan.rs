@@ -6,7 +6,11 @@ pub(super) const EXTENT: u64 = 4 << 20;
 const GIB: u64 = 1 << 30;
 
 /// Of a node's three pools: class, smallest and largest size in GiB, and how many of ten volumes are there.
-const POOLS: [(&str, u64, u64, u64); 3] = [("HDD", 4000, 16000, 2), ("SSD", 1000, 4000, 5), ("NVMe", 800, 3200, 3)];
+const POOLS: [(&str, u64, u64, u64); 3] = [
+    ("HDD", 4000, 16000, 2),
+    ("SSD", 1000, 4000, 5),
+    ("NVMe", 800, 3200, 3),
+];
 
 pub(super) struct Node {
     pub(super) name: String,
@@ -81,7 +85,7 @@ pub(super) fn volumes_of_nodes(random: &mut Random, nodes: u32, volumes: u32) ->
     let nodes = u64::from(nodes);
     let wanted: Vec<u64> = (0..nodes).map(|_| random.next()).collect();
     let mut counts = vec![0u32; wanted.len()];
-    let mut draw = |random: &mut Random| usize::try_from(random.below(nodes)).unwrap_or(0);
+    let draw = |random: &mut Random| usize::try_from(random.below(nodes)).unwrap_or(0);
     for _ in 0..volumes {
         let (a, b) = (draw(random), draw(random));
         counts[if wanted[a] >= wanted[b] { a } else { b }] += 1;
@@ -129,11 +133,14 @@ fn pods(random: &mut Random, node: u32, volumes: u32) -> Vec<Pod> {
     let mut pods = Vec::new();
     let mut left = volumes;
     while left > 0 {
-        let count = if random.permille(700) { 2 } else { 1 }.min(left);
+        let wanted = if random.permille(700) { 2 } else { 1 };
+        let count = left.min(wanted);
         left -= count;
         let name = format!("db-{node}-{}", pods.len());
         let volumes = ["data", "log"].into_iter().take(count as usize);
-        let volumes = volumes.map(|of| a_volume(random, &format!("{of}-{name}"))).collect();
+        let volumes = volumes
+            .map(|of| a_volume(random, &format!("{of}-{name}")))
+            .collect();
         pods.push(Pod {
             namespace: format!("team-{:03}", random.below(200)),
             uid: random.uid(),
@@ -146,11 +153,11 @@ fn pods(random: &mut Random, node: u32, volumes: u32) -> Vec<Pod> {
 
 fn a_volume(random: &mut Random, claim: &str) -> Volume {
     let of_ten = random.below(10);
-    let class = POOLS.iter().scan(0, |sum, (class, _, _, share)| {
+    let mut classes = POOLS.iter().scan(0, |sum, (class, _, _, share)| {
         *sum += share;
         Some((*sum, *class))
     });
-    let class = class.into_iter().find(|(upto, _)| of_ten < *upto);
+    let class = classes.find(|(upto, _)| of_ten < *upto);
     let state = match random.below(1000) {
         0..10 => "Creating",
         10..15 => "NotReady",
@@ -169,12 +176,20 @@ fn a_volume(random: &mut Random, claim: &str) -> Volume {
 /// Divides a part of each pool, from little to nearly all, among the volumes that are there.
 fn fill(random: &mut Random, node: &mut Node) {
     for pool in &mut node.pools {
-        let foreign = if random.permille(50) { pool.total / 100 } else { 0 };
+        let foreign = if random.permille(50) {
+            pool.total / 100
+        } else {
+            0
+        };
         let mine = node.pods.iter_mut().flat_map(|pod| &mut pod.volumes);
         let mine: Vec<&mut Volume> = mine.filter(|volume| volume.class == pool.class).collect();
         // The mean of two draws: most pools are half full, few are nearly empty or full.
         let percent = (random.between(2, 98) + random.between(2, 98)) / 2;
-        let percent = if random.permille(100) { random.between(90, 98) } else { percent };
+        let percent = if random.permille(100) {
+            random.between(90, 98)
+        } else {
+            percent
+        };
         let weights: Vec<u64> = mine.iter().map(|_| 1 << random.below(6)).collect();
         let sum: u64 = weights.iter().sum();
         let room = pool.total / 100 * percent;
@@ -222,7 +237,10 @@ pub(super) fn pending(random: &mut Random, index: u32) -> Pending {
         (format!("{of}-{name}"), random.uid(), class, gib * GIB)
     };
     let claims = [
-        claim("data", &["local-ssd", "local-ssd", "local-hdd", "local-ssd-packed"]),
+        claim(
+            "data",
+            &["local-ssd", "local-ssd", "local-hdd", "local-ssd-packed"],
+        ),
         claim("log", &["local-nvme", "local-ssd"]),
     ];
     Pending {

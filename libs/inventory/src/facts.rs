@@ -31,7 +31,9 @@ impl NodeFacts {
         let zone = labels.get(api::names::labels::ZONE);
         let zone = zone.filter(|zone| !zone.is_empty()).cloned();
         let spec = node.spec.as_ref();
-        let taints = spec.into_iter().flat_map(|spec| spec.taints.iter().flatten());
+        let taints = spec
+            .into_iter()
+            .flat_map(|spec| spec.taints.iter().flatten());
         let mut taints: Vec<Taint> = taints
             .map(|taint| Taint {
                 key: taint.key.clone(),

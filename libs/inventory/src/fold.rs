@@ -90,9 +90,8 @@ impl Listing {
     where
         Inventory: Fold<K>,
     {
-        let listed = |namespace: &Name, name: &Name| {
-            self.0.contains(&(namespace.clone(), name.clone()))
-        };
+        let listed =
+            |namespace: &Name, name: &Name| self.0.contains(&(namespace.clone(), name.clone()));
         for key in Fold::<K>::missing(inventory, &listed) {
             if !keep(&key) {
                 Fold::<K>::remove(inventory, &key);

@@ -65,7 +65,9 @@ impl Few {
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
-        let found = self.as_slice().binary_search_by(|known| (**known).cmp(name));
+        let found = self
+            .as_slice()
+            .binary_search_by(|known| (**known).cmp(name));
         let Ok(at) = found else {
             return;
         };
@@ -123,7 +125,9 @@ mod tests {
         }
         assert!(names.known.len() <= 2 * SMALL, "{}", names.known.len());
         assert!(Name::ptr_eq(&a, &names.get("pvc-1")), "still in use");
-        let kept: Vec<Name> = (0..5 * SMALL).map(|n| names.get(&format!("kept-{n}"))).collect();
+        let kept: Vec<Name> = (0..5 * SMALL)
+            .map(|n| names.get(&format!("kept-{n}")))
+            .collect();
         assert!(names.known.len() > kept.len(), "names in use stay");
     }
 
@@ -143,7 +147,10 @@ mod tests {
         for name in ["c", "a", "b", "a", "d"] {
             few.add(name.into());
         }
-        assert_eq!(few, ["a", "b", "c", "d"].map(Name::from).into_iter().collect());
+        assert_eq!(
+            few,
+            ["a", "b", "c", "d"].map(Name::from).into_iter().collect()
+        );
         for name in ["b", "x", "d", "a"] {
             few.remove(name);
         }

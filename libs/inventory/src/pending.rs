@@ -23,7 +23,9 @@ type ClaimName = (Name, Name);
 
 impl Inventory {
     pub(crate) fn claim(&self, key: &Key) -> Option<&ClaimFacts> {
-        let claims = self.claims.get(key.namespace.as_deref().unwrap_or_default())?;
+        let claims = self
+            .claims
+            .get(key.namespace.as_deref().unwrap_or_default())?;
         claims.get(&*key.name)
     }
 
@@ -103,7 +105,8 @@ impl Inventory {
         if persistent.is_some_and(|persistent| !persistent.deleted_with_claim) {
             return;
         }
-        let here = |replica: &&crate::facts::ReplicaFacts| replica.node == node.name && !replica.gone;
+        let here =
+            |replica: &&crate::facts::ReplicaFacts| replica.node == node.name && !replica.gone;
         let replicas: Vec<_> = self.replicas_of(&claim.volume).filter(here).collect();
         for replica in replicas {
             let mut pools = node.pools.iter_mut();

@@ -621,10 +621,17 @@ fn a_choice_holds_room_until_it_is_reserved_and_not_for_the_chosen_pod() {
     inventory.apply(&chosen("data", "n1"));
     assert!(inventory.is_decided("pvc-uid-data"));
     let on_n1 = [("n1".to_owned(), 12)];
-    assert_eq!(held(&inventory, &["mine"]), on_n1, "10 MiB in whole extents");
+    assert_eq!(
+        held(&inventory, &["mine"]),
+        on_n1,
+        "10 MiB in whole extents"
+    );
     assert!(held(&inventory, &["data"]).is_empty(), "its own choice");
     inventory.apply(&group("g", "db-1", &[("pvc-uid-data", 12)]));
-    assert!(held(&inventory, &["mine"]).is_empty(), "reserved, so counted already");
+    assert!(
+        held(&inventory, &["mine"]).is_empty(),
+        "reserved, so counted already"
+    );
     Fold::<LocalVolumeGroup>::remove(
         &mut inventory,
         &Key {

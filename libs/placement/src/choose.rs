@@ -54,8 +54,7 @@ pub fn choose(
             continue;
         }
         if let Ok(score) = evaluator.look(id) {
-            let better =
-                |(than, other): &(Score, Name)| (score, other) > (*than, name);
+            let better = |(than, other): &(Score, Name)| (score, other) > (*than, name);
             if best.as_ref().is_none_or(better) {
                 best = Some((score, name.clone()));
             }

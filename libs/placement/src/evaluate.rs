@@ -164,10 +164,10 @@ impl<'a> Evaluator<'a> {
         };
         let left = self.quick.look(self.cluster.rows(), node, held)?;
         let mut tier = Tier::Good.with(&left);
-        if let Some(further) = self.further() {
-            if !further.is_in_other_zone(node)? {
-                tier = tier.min(Tier::SameZone);
-            }
+        if let Some(further) = self.further()
+            && !further.is_in_other_zone(node)?
+        {
+            tier = tier.min(Tier::SameZone);
         }
         Ok(Score::new(tier, 0, &left))
     }

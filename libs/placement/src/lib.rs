@@ -25,7 +25,8 @@ mod units;
 
 pub use choose::{Candidates, Placement, Refusal, choose, grow};
 pub use cluster::{
-    Cluster, Labels, Name, Node, NodeId, Pool, PoolClass, PoolHealth, Reservation, Room, StorageState, ThinPool,
+    Cluster, Labels, Name, Node, NodeId, Pool, PoolClass, PoolHealth, Reservation, Room,
+    StorageState, ThinPool,
 };
 pub use evaluate::{Evaluator, Plan, Verdict, VolumePlan, evaluate};
 pub use further::Place;

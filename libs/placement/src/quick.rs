@@ -125,13 +125,7 @@ impl Quick {
 }
 
 #[inline]
-fn compare(
-    thick: &[Bytes],
-    thin: &[Bytes],
-    largest: Bytes,
-    need: Needed,
-    row: &PoolRow,
-) -> bool {
+fn compare(thick: &[Bytes], thin: &[Bytes], largest: Bytes, need: Needed, row: &PoolRow) -> bool {
     let volumes = thick.len() + thin.len();
     (thick.is_empty() || (row.known && need.thick.0 <= row.free))
         && (thin.is_empty() || (row.thin && need.thin.0 <= row.thin_free))
@@ -175,8 +169,7 @@ impl Group {
     #[inline]
     fn need(&mut self, extent: u64) -> Needed {
         if self.extent != extent {
-            let sum =
-                |sizes: &[Bytes]| sizes.iter().map(|size| size.round_up(Bytes(extent))).sum();
+            let sum = |sizes: &[Bytes]| sizes.iter().map(|size| size.round_up(Bytes(extent))).sum();
             self.need = Needed {
                 thick: sum(&self.thick),
                 thin: sum(&self.thin),

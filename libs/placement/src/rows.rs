@@ -141,7 +141,9 @@ fn head(node: &Node, zone: ZoneId) -> Head {
             .into_iter()
             .all(|class| node.pools_of(class).nth(1).is_none()),
         zone,
-        slots: node.volume_limit.map_or(UNLIMITED, |limit| few(left(limit))),
+        slots: node
+            .volume_limit
+            .map_or(UNLIMITED, |limit| few(left(limit))),
         slot_limit: node.volume_limit.map_or(UNLIMITED, few),
     }
 }

@@ -146,8 +146,7 @@ pub(crate) fn strategy_of<'a>(
     volumes: impl Iterator<Item = &'a NewVolume>,
     default: Strategy,
 ) -> Strategy {
-    let spread =
-        |new: &NewVolume| new.strategy.unwrap_or(default) == Strategy::Spread;
+    let spread = |new: &NewVolume| new.strategy.unwrap_or(default) == Strategy::Spread;
     let mut volumes = volumes;
     if volumes.any(spread) {
         Strategy::Spread

@@ -14,7 +14,6 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use kube::{
     Api, Resource,
     core::DeserializeGuard,
@@ -23,6 +22,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -403,7 +403,10 @@ impl<K: Resource<DynamicType = ()>, I: Gradual<K>> Fold<K, I> {
             tracing::debug!(kind = %self.labels.kind, "watch expired, listing again");
         } else {
             let now = Instant::now();
-            let failing = Failing { since: now, last: now };
+            let failing = Failing {
+                since: now,
+                last: now,
+            };
             let mut all = self.failing.lock();
             all.entry(self.labels.kind.clone()).or_insert(failing).last = now;
             tracing::warn!(kind = %self.labels.kind, error = %chain(error), "watch failed, trying again");
@@ -567,7 +570,10 @@ mod tests {
         assert!(watches.failing().is_empty());
         fold.error(&watcher::Error::NoResourceVersion);
         tokio::time::advance(RECOVERED).await;
-        assert!(watches.failing().is_empty(), "nothing to report, but no failure either");
+        assert!(
+            watches.failing().is_empty(),
+            "nothing to report, but no failure either"
+        );
     }
 
     /// Takes lists in one by one.
@@ -634,6 +640,10 @@ mod tests {
         fold.event(Event::InitApply(good("d")));
         fold.event(Event::InitApply(bad("b")));
         fold.event(Event::InitDone);
-        assert_eq!(known(&fold), ["b", "d"], "what the last list had; the unreadable stays");
+        assert_eq!(
+            known(&fold),
+            ["b", "d"],
+            "what the last list had; the unreadable stays"
+        );
     }
 }

@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, Request, State};
-use axum::response::{IntoResponse, Response};
-use axum::Router;
 use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use futures::stream;
 use serde_json::{Value, json};
 
@@ -76,9 +76,12 @@ fn path_of(text: &str) -> Option<String> {
     };
     let (version, kind) = (field("apiVersion")?, field("kind")?);
     let kind = kind.to_lowercase();
-    let plural = kind.strip_suffix("class").map_or(format!("{kind}s"), |_| format!("{kind}es"));
+    let plural = kind
+        .strip_suffix("class")
+        .map_or(format!("{kind}s"), |_| format!("{kind}es"));
     let root = if version.contains('/') { "apis" } else { "api" };
-    text.starts_with('{').then(|| format!("/{root}/{version}/{plural}"))
+    text.starts_with('{')
+        .then(|| format!("/{root}/{version}/{plural}"))
 }
 
 async fn answer(
@@ -96,7 +99,11 @@ async fn answer(
     }
     if query.get("watch").is_some_and(|watch| watch == "true") {
         let nothing = stream::pending::<Result<Bytes, std::io::Error>>();
-        return ([(CONTENT_TYPE, "application/json")], Body::from_stream(nothing)).into_response();
+        return (
+            [(CONTENT_TYPE, "application/json")],
+            Body::from_stream(nothing),
+        )
+            .into_response();
     }
     let none = Vec::new();
     let all = objects.get(path).unwrap_or(&none);
@@ -118,8 +125,13 @@ async fn answer(
 pub(crate) fn is_ready(address: SocketAddr) -> Result<bool> {
     use std::io::Read;
     let mut stream = std::net::TcpStream::connect(address)?;
-    write!(stream, "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).context("reading /readyz")?;
+    stream
+        .read_to_string(&mut answer)
+        .context("reading /readyz")?;
     Ok(answer.starts_with("HTTP/1.1 200"))
 }

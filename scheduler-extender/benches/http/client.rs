@@ -58,13 +58,19 @@ fn free_address() -> Result<SocketAddr> {
 
 impl Server {
     /// `source`: the flag that says where the cluster is read from.
-    #[allow(clippy::disallowed_methods, reason = "it must run beside us, not to its end")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "it must run beside us, not to its end"
+    )]
     fn start(source: &str) -> Result<Self> {
         let (address, health) = (free_address()?, free_address()?);
         let began = Instant::now();
         let child = std::process::Command::new(env!("CARGO_BIN_EXE_scheduler-extender"))
             .arg(source)
-            .args([format!("--listen={address}"), format!("--http-listen={health}")])
+            .args([
+                format!("--listen={address}"),
+                format!("--http-listen={health}"),
+            ])
             .arg("--log-level=warn")
             .stdin(Stdio::null())
             .spawn()
@@ -92,7 +98,11 @@ impl Server {
     }
 
     fn start_rows(&self, from: &str) -> Result<[Row; 2]> {
-        let value = format!("{:.2} s, {:.2} s of CPU", self.ready.as_secs_f64(), self.cpu()?.as_secs_f64());
+        let value = format!(
+            "{:.2} s, {:.2} s of CPU",
+            self.ready.as_secs_f64(),
+            self.cpu()?.as_secs_f64()
+        );
         Ok([
             Row::fact(format!("start to ready, {from}"), value),
             self.memory_row(&format!("after start, {from}"))?,
@@ -116,7 +126,11 @@ impl Server {
     fn cpu(&self) -> Result<Duration> {
         let stat = self.proc("stat")?;
         let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        let ticks = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(str::parse::<u64>);
         Ok(Duration::from_millis(10) * u32::try_from(ticks.sum::<Result<u64, _>>()?)?)
     }
 }
@@ -166,8 +180,12 @@ fn size_of_answer(bytes: &[u8]) -> Result<Option<usize>> {
     };
     let head = std::str::from_utf8(&bytes[..end])?;
     ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    Ok(Some(end + 4 + length.context("no length")?.parse::<usize>()?))
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    Ok(Some(
+        end + 4 + length.context("no length")?.parse::<usize>()?,
+    ))
 }
 
 /// A request as it goes over the wire.
@@ -198,7 +216,10 @@ pub(crate) fn run(options: &Options, questions: &[Question], rows: &mut Vec<Row>
                 rounds.push(round(options, &server, questions, kind, clients)?);
             }
             let times = Times::median(rounds).context("no rounds (--rounds)")?;
-            rows.push(Row::times(format!("HTTP, {clients} client(s): {kind}"), times));
+            rows.push(Row::times(
+                format!("HTTP, {clients} client(s): {kind}"),
+                times,
+            ));
         }
     }
     rows.push(server.memory_row("after all requests")?);
@@ -232,7 +253,11 @@ fn round(
         let threads: Vec<_> = (0..clients).map(|_| scope.spawn(work)).collect();
         let mut all = Vec::new();
         for thread in threads {
-            all.extend(thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??);
+            all.extend(
+                thread
+                    .join()
+                    .map_err(|_| anyhow::anyhow!("a client panicked"))??,
+            );
         }
         anyhow::Ok(all)
     })?;

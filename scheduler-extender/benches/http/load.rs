@@ -43,7 +43,10 @@ impl fmt::Display for Kind {
 
 /// What is asked about one pod.
 pub(crate) enum Question {
-    Somewhere { filter: Vec<u8>, prioritize: Vec<u8> },
+    Somewhere {
+        filter: Vec<u8>,
+        prioritize: Vec<u8>,
+    },
     /// No node has room.
     Nowhere { filter: Vec<u8> },
 }
@@ -65,7 +68,8 @@ impl Question {
 
 impl Load {
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("can't read {} (--dump)", path.display()))?;
+        let file =
+            File::open(path).with_context(|| format!("can't read {} (--dump)", path.display()))?;
         let mut load = Self::default();
         for line in BufReader::with_capacity(1 << 20, file).lines() {
             load.line(line?.trim_end_matches(','))?;
@@ -79,11 +83,14 @@ impl Load {
     }
 
     fn line(&mut self, line: &str) -> Result<()> {
-        let kind = |kind: &str| line.starts_with('{') && line.contains(&format!(r#""kind":"{kind}","metadata""#));
+        let kind = |kind: &str| {
+            line.starts_with('{') && line.contains(&format!(r#""kind":"{kind}","metadata""#))
+        };
         if kind("Node") {
             let node: Value = serde_json::from_str(line)?;
             let name = node["metadata"]["name"].as_str();
-            self.nodes.push(name.context("a node without name")?.to_owned());
+            self.nodes
+                .push(name.context("a node without name")?.to_owned());
         } else if kind("Pod") {
             self.pods.push(serde_json::from_str(line)?);
         } else if kind("LocalVolumeReplica") && self.replicas.len() < SOME {
@@ -100,7 +107,9 @@ impl Load {
         filter: impl Fn(&[u8]) -> Result<Vec<u8>>,
     ) -> Result<Vec<Question>> {
         let asks = |pod: &Value, names: &Value| {
-            json!({ "Pod": pod, "Nodes": null, "NodeNames": names }).to_string().into_bytes()
+            json!({ "Pod": pod, "Nodes": null, "NodeNames": names })
+                .to_string()
+                .into_bytes()
         };
         let all = Value::from(self.nodes.clone());
         let question = |pod: &Value| {

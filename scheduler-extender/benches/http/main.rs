@@ -83,7 +83,12 @@ fn start(options: &Options, rows: &mut Vec<Row>) -> Result<Shared> {
     let after = ProcessFacts::read();
     rows.push(Row::fact(
         "dump read in process",
-        format!("{:.2} s, {:.2} s of CPU, {} objects", took.as_secs_f64(), (after.cpu - before.cpu).as_secs_f64(), dump.used),
+        format!(
+            "{:.2} s, {:.2} s of CPU, {} objects",
+            took.as_secs_f64(),
+            (after.cpu - before.cpu).as_secs_f64(),
+            dump.used
+        ),
     ));
     Ok(Shared::new(dump.inventory))
 }
@@ -97,20 +102,33 @@ fn events(load: &Load, inventory: &Shared, rows: &mut Vec<Row>) -> Result<()> {
         status.synced = !status.synced;
         replica.spec.required_capacity_bytes += 4 << 20;
     }
-    rows.push(Row::times("event: a replica changes", apply(inventory, &changed)));
+    rows.push(Row::times(
+        "event: a replica changes",
+        apply(inventory, &changed),
+    ));
     apply(inventory, &replicas);
     let nodes: Vec<LocalStorageNode> = parsed(&load.storage)?;
     let mut changed = nodes.clone();
-    for pool in changed.iter_mut().flat_map(|node| node.status.iter_mut()).flat_map(|status| status.pools.values_mut()) {
+    for pool in changed
+        .iter_mut()
+        .flat_map(|node| node.status.iter_mut())
+        .flat_map(|status| status.pools.values_mut())
+    {
         pool.used_capacity_bytes += 4 << 20;
     }
-    rows.push(Row::times("event: a node reports its pools", apply(inventory, &changed)));
+    rows.push(Row::times(
+        "event: a node reports its pools",
+        apply(inventory, &changed),
+    ));
     apply(inventory, &nodes);
     Ok(())
 }
 
 fn parsed<K: DeserializeOwned>(texts: &[String]) -> Result<Vec<K>> {
-    texts.iter().map(|text| Ok(serde_json::from_str(text)?)).collect()
+    texts
+        .iter()
+        .map(|text| Ok(serde_json::from_str(text)?))
+        .collect()
 }
 
 fn apply<K: Resource + Clone>(inventory: &Shared, objects: &[K]) -> Times
@@ -138,18 +156,27 @@ fn inside(
     let (health, metrics) = (Health::new(&shutdown), Metrics::new("bench"));
     let app = wire::App::new(inventory.clone(), Strategy::Spread, &health, &metrics);
     let router = wire::router(app);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let ask = |path: &'static str, body: &[u8]| runtime.block_on(client::in_process(&router, path, body));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let ask =
+        |path: &'static str, body: &[u8]| runtime.block_on(client::in_process(&router, path, body));
     let questions = load.questions(|body| ask("/filter", body).map(|(answer, _)| answer))?;
     for kind in load::KINDS {
-        let bodies: Vec<(&'static str, &[u8])> = questions.iter().filter_map(|question| question.of(kind)).collect();
+        let bodies: Vec<(&'static str, &[u8])> = questions
+            .iter()
+            .filter_map(|question| question.of(kind))
+            .collect();
         let mut rounds = Vec::new();
         for _ in 0..options.rounds {
             let (mut times, before) = (Vec::new(), ProcessFacts::read().cpu);
             for (path, body) in bodies.iter().cycle().take(options.requests) {
                 times.push(ask(path, body)?.1);
             }
-            rounds.push(Times::new(times, ProcessFacts::read().cpu.saturating_sub(before)));
+            rounds.push(Times::new(
+                times,
+                ProcessFacts::read().cpu.saturating_sub(before),
+            ));
         }
         let times = Times::median(rounds).context("no rounds (--rounds)")?;
         rows.push(Row::times(format!("in process: {kind}"), times));

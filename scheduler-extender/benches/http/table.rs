@@ -19,7 +19,9 @@ impl Times {
 
     /// The share (in thousandths) of repetitions that took no longer.
     fn at(&self, permille: usize) -> Duration {
-        let index = (self.sorted.len() * permille).div_ceil(1000).saturating_sub(1);
+        let index = (self.sorted.len() * permille)
+            .div_ceil(1000)
+            .saturating_sub(1);
         self.sorted.get(index).copied().unwrap_or_default()
     }
 
@@ -59,11 +61,19 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
     for row in rows {
         let _ = match row {
             Row::Times(what, times) => {
-                let [p50, p99, p999, most, cpu] =
-                    [times.at(500), times.at(990), times.at(999), times.at(1000), times.cpu_each()]
-                        .map(|time| time.as_nanos() as f64 / 1000.0);
+                let [p50, p99, p999, most, cpu] = [
+                    times.at(500),
+                    times.at(990),
+                    times.at(999),
+                    times.at(1000),
+                    times.cpu_each(),
+                ]
+                .map(|time| time.as_secs_f64() * 1e6);
                 let count = times.sorted.len();
-                writeln!(out, "| {what} | {p50:.1} | {p99:.1} | {p999:.1} | {most:.1} | {cpu:.1} | {count} |")
+                writeln!(
+                    out,
+                    "| {what} | {p50:.1} | {p99:.1} | {p999:.1} | {most:.1} | {cpu:.1} | {count} |"
+                )
             }
             Row::Fact(_, _) => Ok(()),
         };

@@ -18,7 +18,11 @@ pub(super) fn filtered(filtered: &Filtered, names: &[Text<'_>]) -> Vec<u8> {
     }
     let sentences: Vec<String> = filtered.refusals().iter().map(quoted_sentence).collect();
     let size: usize = names.iter().map(|name| name.as_ref().len() + 3).sum();
-    let size_of = |place: &u32| sentences.get(*place as usize).map_or(0, |text| text.len() + 2);
+    let size_of = |place: &u32| {
+        sentences
+            .get(*place as usize)
+            .map_or(0, |text| text.len() + 2)
+    };
     let size = size + filtered.places().iter().map(size_of).sum::<usize>();
     let mut out = Vec::with_capacity(size + 128);
     out.extend_from_slice(br#"{"Nodes":null,"NodeNames":["#);
@@ -58,7 +62,10 @@ pub(super) fn filtered_nodes(filtered: &Filtered, nodes: NodeList) -> Vec<u8> {
         ..ExtenderFilterResult::default()
     };
     if result.error.is_empty() {
-        let named = nodes.items.into_iter().filter_map(|node| Some((node.metadata.name.clone()?, node)));
+        let named = nodes
+            .items
+            .into_iter()
+            .filter_map(|node| Some((node.metadata.name.clone()?, node)));
         let mut items = Vec::new();
         for ((name, node), refusal) in named.zip(filtered.verdicts()) {
             let Some(refusal) = refusal else {

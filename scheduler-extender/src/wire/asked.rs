@@ -8,8 +8,8 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use hawser_api::extender::{ExtenderArgs, NodeList};
 use k8s_openapi::api::core::v1::Pod;
-use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 
 /// A request to filter or to prioritise.
 #[derive(Debug, Default, Deserialize)]
@@ -155,6 +155,8 @@ mod tests {
             assert_eq!(names[0].as_ref(), "n1");
         }
         let mut none = Asked::parse(b"{}").unwrap();
-        assert!(matches!(none.take_candidates(), Candidates::Nodes(nodes) if nodes.items.is_empty()));
+        assert!(
+            matches!(none.take_candidates(), Candidates::Nodes(nodes) if nodes.items.is_empty())
+        );
     }
 }

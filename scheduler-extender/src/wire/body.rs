@@ -68,7 +68,9 @@ pub(super) struct Whole {
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refused {
-    #[error("the body has more than {LIMIT} bytes; let the scheduler send names of nodes (nodeCacheCapable: true)")]
+    #[error(
+        "the body has more than {LIMIT} bytes; let the scheduler send names of nodes (nodeCacheCapable: true)"
+    )]
     TooLarge,
     #[error("more than {LIMIT_OF_ALL} bytes of requests are on their way already; try again")]
     Busy,
@@ -95,7 +97,9 @@ pub(super) async fn collect(mut body: Body, budget: &Budget) -> Result<Whole, Re
         budget: budget.clone(),
         bytes: 0,
     };
-    let exact = announced.exact().and_then(|exact| usize::try_from(exact).ok());
+    let exact = announced
+        .exact()
+        .and_then(|exact| usize::try_from(exact).ok());
     let mut all: Option<Vec<u8>> = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Refused::Broken(error.to_string()))?;
@@ -147,16 +151,29 @@ mod tests {
         assert_eq!((at_once.bytes.len(), budget.taken()), (5, 12));
         drop((whole, at_once));
         assert_eq!(budget.taken(), 0);
-        assert!(collect(Body::empty(), &budget).await.ok().unwrap().bytes.is_empty());
+        assert!(
+            collect(Body::empty(), &budget)
+                .await
+                .ok()
+                .unwrap()
+                .bytes
+                .is_empty()
+        );
     }
 
     #[tokio::test]
     async fn what_is_too_large_is_refused_by_its_length_or_when_it_goes_beyond() {
         let budget = Budget::default();
         let announced = Body::from(vec![b' '; LIMIT + 1]);
-        assert_eq!(collect(announced, &budget).await.err(), Some(Refused::TooLarge));
+        assert_eq!(
+            collect(announced, &budget).await.err(),
+            Some(Refused::TooLarge)
+        );
         let silent = chunks(&[LIMIT, 1]);
-        assert_eq!(collect(silent, &budget).await.err(), Some(Refused::TooLarge));
+        assert_eq!(
+            collect(silent, &budget).await.err(),
+            Some(Refused::TooLarge)
+        );
         assert_eq!(budget.taken(), 0, "nothing is kept");
         assert!(collect(chunks(&[LIMIT]), &budget).await.is_ok());
     }
@@ -168,15 +185,24 @@ mod tests {
         for _ in 0..LIMIT_OF_ALL / LIMIT {
             kept.push(collect(chunks(&[LIMIT]), &budget).await.ok().unwrap());
         }
-        assert_eq!(collect(chunks(&[1]), &budget).await.err(), Some(Refused::Busy));
+        assert_eq!(
+            collect(chunks(&[1]), &budget).await.err(),
+            Some(Refused::Busy)
+        );
         kept.pop();
         assert!(collect(chunks(&[1]), &budget).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_body_that_breaks_off_is_refused() {
-        let parts = [Ok(Bytes::from_static(b"{")), Err(std::io::Error::other("reset"))];
+        let parts = [
+            Ok(Bytes::from_static(b"{")),
+            Err(std::io::Error::other("reset")),
+        ];
         let refused = collect(Body::from_stream(stream::iter(parts)), &Budget::default()).await;
-        assert_eq!(refused.err().map(|refused| refused.status()), Some(StatusCode::BAD_REQUEST));
+        assert_eq!(
+            refused.err().map(|refused| refused.status()),
+            Some(StatusCode::BAD_REQUEST)
+        );
     }
 }

@@ -57,19 +57,28 @@ fn text(pattern: &'static str) -> BoxedStrategy<Value> {
 }
 
 fn list(of: BoxedStrategy<Value>, most: usize) -> BoxedStrategy<Value> {
-    or_anything(prop::collection::vec(of, 0..most).prop_map(Value::from).boxed())
+    or_anything(
+        prop::collection::vec(of, 0..most)
+            .prop_map(Value::from)
+            .boxed(),
+    )
 }
 
 fn volume() -> BoxedStrategy<Value> {
     let claim = prop_oneof![
-        Just("data"), Just("log"), Just("ledger"), Just("odd"), Just("unborn"), Just("")
+        Just("data"),
+        Just("log"),
+        Just("ledger"),
+        Just("odd"),
+        Just("unborn"),
+        Just("")
     ];
-    let used = claim.prop_map(|claim| {
-        json!({ "name": claim, "persistentVolumeClaim": { "claimName": claim } })
-    });
-    let ephemeral = "[a-z]{0,3}".prop_map(|name| {
-        json!({ "name": name, "ephemeral": { "volumeClaimTemplate": { "spec": {} } } })
-    });
+    let used = claim.prop_map(
+        |claim| json!({ "name": claim, "persistentVolumeClaim": { "claimName": claim } }),
+    );
+    let ephemeral = "[a-z]{0,3}".prop_map(
+        |name| json!({ "name": name, "ephemeral": { "volumeClaimTemplate": { "spec": {} } } }),
+    );
     or_anything(prop_oneof![4 => used, 1 => ephemeral].boxed())
 }
 
@@ -79,14 +88,13 @@ fn affinity() -> BoxedStrategy<Value> {
         text("In|NotIn|Exists|DoesNotExist|Gt|Lt|Near"),
         list(text("[0-9a-z -]{0,5}"), 3),
     );
-    let requirement = requirement.prop_map(|(key, operator, values)| {
-        json!({ "key": key, "operator": operator, "values": values })
-    });
+    let requirement = requirement.prop_map(
+        |(key, operator, values)| json!({ "key": key, "operator": operator, "values": values }),
+    );
     let requirements = || list(requirement.clone().boxed(), 3);
     let term = (requirements(), requirements());
-    let term = term.prop_map(|(labels, fields)| {
-        json!({ "matchExpressions": labels, "matchFields": fields })
-    });
+    let term = term
+        .prop_map(|(labels, fields)| json!({ "matchExpressions": labels, "matchFields": fields }));
     let terms = list(or_anything(term.boxed()), 3).prop_map(|terms| {
         json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } } })
     });
@@ -94,12 +102,25 @@ fn affinity() -> BoxedStrategy<Value> {
 }
 
 fn pod() -> BoxedStrategy<Value> {
-    let toleration = (text("[a-z]{0,4}"), text("|Equal|Exists|Lt|Gt|Near"), text("-?[0-9a-z]{0,4}"));
+    let toleration = (
+        text("[a-z]{0,4}"),
+        text("|Equal|Exists|Lt|Gt|Near"),
+        text("-?[0-9a-z]{0,4}"),
+    );
     let toleration = toleration.prop_map(|(key, operator, value)| {
         json!({ "key": key, "operator": operator, "value": value, "tolerationSeconds": 3 })
     });
-    let metadata = (text("db-0|[a-z]{0,8}"), text("shop|[a-z]{0,8}"), text("u-1|"));
-    let spec = (list(volume(), 6), affinity(), list(toleration.boxed(), 3), anything());
+    let metadata = (
+        text("db-0|[a-z]{0,8}"),
+        text("shop|[a-z]{0,8}"),
+        text("u-1|"),
+    );
+    let spec = (
+        list(volume(), 6),
+        affinity(),
+        list(toleration.boxed(), 3),
+        anything(),
+    );
     let pod = (metadata, spec).prop_map(|((name, namespace, uid), (volumes, affinity, tolerations, selector))| {
         json!({
             "metadata": { "name": name, "namespace": namespace, "uid": uid, "creationTimestamp": null },
@@ -113,7 +134,8 @@ fn pod() -> BoxedStrategy<Value> {
 fn names() -> BoxedStrategy<Value> {
     let name = || or_anything(node_name().prop_map(Value::from).boxed());
     let few = list(name(), 6);
-    let many = (1..400usize).prop_map(|n| (0..n).map(|i| format!("n{i}")).collect::<Vec<_>>().into());
+    let many =
+        (1..400usize).prop_map(|n| (0..n).map(|i| format!("n{i}")).collect::<Vec<_>>().into());
     prop_oneof![8 => few, 1 => many, 1 => Just(Value::Null)].boxed()
 }
 
@@ -132,7 +154,10 @@ fn victims() -> BoxedStrategy<Value> {
     let meta = meta.prop_map(|(pods, broken)| json!({ "Pods": pods, "NumPDBViolations": broken }));
     let by_node = |of: BoxedStrategy<Value>| {
         let map = prop::collection::btree_map(node_name(), or_anything(of), 0..4);
-        or_anything(map.prop_map(|map| Value::Object(map.into_iter().collect())).boxed())
+        or_anything(
+            map.prop_map(|map| Value::Object(map.into_iter().collect()))
+                .boxed(),
+        )
     };
     let whole = list(pod(), 3).prop_map(|pods| json!({ "Pods": pods, "NumPDBViolations": 0 }));
     (pod(), by_node(meta.boxed()), by_node(whole.boxed()), 0..3u8)
@@ -192,9 +217,11 @@ fn damaged(mut body: Vec<u8>, damage: &Damage) -> Vec<u8> {
 fn request() -> BoxedStrategy<(&'static str, Vec<u8>)> {
     let path = prop_oneof![Just("/filter"), Just("/prioritize")];
     let asked = (path.clone(), arguments(), damage());
-    let asked = asked.prop_map(|(path, body, damage)| (path, damaged(body.to_string().into(), &damage)));
+    let asked =
+        asked.prop_map(|(path, body, damage)| (path, damaged(body.to_string().into(), &damage)));
     let preempted = (victims(), damage());
-    let preempted = preempted.prop_map(|(body, damage)| ("/preempt", damaged(body.to_string().into(), &damage)));
+    let preempted = preempted
+        .prop_map(|(body, damage)| ("/preempt", damaged(body.to_string().into(), &damage)));
     let bytes = (
         prop_oneof![path, Just("/preempt")],
         prop::collection::vec(any::<u8>(), 0..200),
@@ -212,9 +239,14 @@ fn spent() -> Duration {
 }
 
 fn ask(router: &Router, path: &str, body: &[u8]) -> (StatusCode, Vec<u8>, Duration) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     runtime.block_on(async {
-        let request = axum::http::Request::post(path).body(Body::from(body.to_vec())).unwrap();
+        let request = axum::http::Request::post(path)
+            .body(Body::from(body.to_vec()))
+            .unwrap();
         let began = spent();
         let response = router.clone().oneshot(request).await.unwrap();
         let status = response.status();
@@ -225,33 +257,55 @@ fn ask(router: &Router, path: &str, body: &[u8]) -> (StatusCode, Vec<u8>, Durati
 
 /// The scheduler takes the answer, and it is about the nodes that were asked about.
 fn is_sound(path: &str, body: &[u8], answer: &[u8]) -> Result<(), TestCaseError> {
-    let wrong = |why: String| TestCaseError::fail(format!("{why}: {}", String::from_utf8_lossy(answer)));
+    let wrong =
+        |why: String| TestCaseError::fail(format!("{why}: {}", String::from_utf8_lossy(answer)));
     if path == "/preempt" {
-        let answer: Value = serde_json::from_slice(answer).map_err(|error| wrong(error.to_string()))?;
+        let answer: Value =
+            serde_json::from_slice(answer).map_err(|error| wrong(error.to_string()))?;
         prop_assert!(answer["NodeNameToMetaVictims"].is_object(), "{answer}");
         return Ok(());
     }
-    let asked: ExtenderArgs = serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
+    let asked: ExtenderArgs =
+        serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
     let names = asked.candidates();
     let unique: BTreeSet<&String> = names.iter().collect();
     if path == "/prioritize" {
-        let points: HostPriorityList = serde_json::from_slice(answer).map_err(|error| wrong(error.to_string()))?;
-        prop_assert!(points.iter().all(|node| (0..=10).contains(&node.score)), "{points:?}");
+        let points: HostPriorityList =
+            serde_json::from_slice(answer).map_err(|error| wrong(error.to_string()))?;
+        prop_assert!(
+            points.iter().all(|node| (0..=10).contains(&node.score)),
+            "{points:?}"
+        );
         let hosts: Vec<&String> = points.iter().map(|node| &node.host).collect();
         prop_assert_eq!(hosts, names.iter().collect::<Vec<_>>());
         return Ok(());
     }
-    let result: ExtenderFilterResult = serde_json::from_slice(answer).map_err(|error| wrong(error.to_string()))?;
+    let result: ExtenderFilterResult =
+        serde_json::from_slice(answer).map_err(|error| wrong(error.to_string()))?;
     let left: Vec<String> = match (&result.node_names, &result.nodes) {
         (Some(names), None) => names.clone(),
-        (None, Some(nodes)) => nodes.items.iter().filter_map(|node| node.metadata.name.clone()).collect(),
+        (None, Some(nodes)) => nodes
+            .items
+            .iter()
+            .filter_map(|node| node.metadata.name.clone())
+            .collect(),
         (None, None) if !result.error.is_empty() => return Ok(()),
         _ => return Err(wrong("neither names nor nodes".to_owned())),
     };
-    let failed = result.failed_nodes.iter().chain(&result.failed_and_unresolvable_nodes);
-    let all: BTreeSet<&String> = left.iter().chain(failed.clone().map(|(name, _)| name)).collect();
+    let failed = result
+        .failed_nodes
+        .iter()
+        .chain(&result.failed_and_unresolvable_nodes);
+    let all: BTreeSet<&String> = left
+        .iter()
+        .chain(failed.clone().map(|(name, _)| name))
+        .collect();
     prop_assert_eq!(&all, &unique, "each node is left or refused");
-    prop_assert!(failed.clone().all(|(_, why)| !why.is_empty()), "{:?}", result);
+    prop_assert!(
+        failed.clone().all(|(_, why)| !why.is_empty()),
+        "{:?}",
+        result
+    );
     Ok(())
 }
 

@@ -30,11 +30,27 @@ async fn only_what_goes_with_the_victims_makes_room() {
     };
     let chosen = |pods: &[&str]| json!({ "NodeNameToMetaVictims": { "full": meta(pods) } });
     let none = json!({ "NodeNameToMetaVictims": {} });
-    assert_eq!(kept(&["uid-v1"]).await, chosen(&["uid-v1"]), "its volume is deleted with it");
-    assert_eq!(kept(&["uid-v2"]).await, none, "its volume is kept by the reclaim policy");
-    assert_eq!(kept(&["uid-v3"]).await, none, "12 + 8 MiB are still too few");
+    assert_eq!(
+        kept(&["uid-v1"]).await,
+        chosen(&["uid-v1"]),
+        "its volume is deleted with it"
+    );
+    assert_eq!(
+        kept(&["uid-v2"]).await,
+        none,
+        "its volume is kept by the reclaim policy"
+    );
+    assert_eq!(
+        kept(&["uid-v3"]).await,
+        none,
+        "12 + 8 MiB are still too few"
+    );
     assert_eq!(kept(&["uid-other"]).await, none, "it has no volume of ours");
-    assert_eq!(kept(&["uid-v2", "uid-v1"]).await, chosen(&["uid-v2", "uid-v1"]), "all victims stay");
+    assert_eq!(
+        kept(&["uid-v2", "uid-v1"]).await,
+        chosen(&["uid-v2", "uid-v1"]),
+        "all victims stay"
+    );
 }
 
 #[tokio::test]
@@ -54,9 +70,17 @@ async fn each_node_is_judged_by_itself() {
         "nobody is evicted where the pod's data is not"
     );
     let all = json!({ "NodeNameToMetaVictims": victims });
-    assert_eq!(ask("/preempt", by_uid(&[], &victims)).await, all, "no volumes of ours");
+    assert_eq!(
+        ask("/preempt", by_uid(&[], &victims)).await,
+        all,
+        "no volumes of ours"
+    );
     let none = json!({ "NodeNameToMetaVictims": {} });
-    assert_eq!(ask("/preempt", by_uid(&["unborn"], &victims)).await, none, "not yet known");
+    assert_eq!(
+        ask("/preempt", by_uid(&["unborn"], &victims)).await,
+        none,
+        "not yet known"
+    );
     assert_eq!(ask("/preempt", by_uid(&["data"], &Value::Null)).await, none);
 }
 
@@ -93,5 +117,9 @@ async fn only_what_evicting_can_cure_is_worth_a_search_for_victims() {
         "a pool that is too small stays so"
     );
     let answer = ask("/filter", body(&["ledger"])).await;
-    assert_eq!(answer["FailedNodes"], json!({}), "data does not move by evicting");
+    assert_eq!(
+        answer["FailedNodes"],
+        json!({}),
+        "data does not move by evicting"
+    );
 }

@@ -33,7 +33,11 @@ pub(super) fn app_of(fixture: &str, health: &Health) -> App {
     )
 }
 
-pub(super) async fn post_to(router: Router, path: &str, body: impl Into<Body>) -> (StatusCode, Bytes) {
+pub(super) async fn post_to(
+    router: Router,
+    path: &str,
+    body: impl Into<Body>,
+) -> (StatusCode, Bytes) {
     let request = Request::post(path)
         .header("content-type", "application/json")
         .body(body.into())
@@ -272,17 +276,32 @@ async fn a_node_that_was_just_recommended_is_less_wanted_by_the_next_pod() {
         answer[0]["Score"].as_i64().unwrap()
     };
     assert_eq!(points("u-1", "data").await, 9);
-    assert_eq!(points("u-2", "log").await, 8, "u-1 will probably be there too");
-    assert_eq!(points("u-1", "data").await, 8, "and u-2; but not its own choice of before");
+    assert_eq!(
+        points("u-2", "log").await,
+        8,
+        "u-1 will probably be there too"
+    );
+    assert_eq!(
+        points("u-1", "data").await,
+        8,
+        "and u-2; but not its own choice of before"
+    );
     let answer = ask_of(&shop, "/filter", asks("u-3", "log")).await;
-    assert_eq!(answer["NodeNames"], json!(["n1", "n2"]), "nothing is refused for it");
+    assert_eq!(
+        answer["NodeNames"],
+        json!(["n1", "n2"]),
+        "nothing is refused for it"
+    );
 }
 
 #[tokio::test]
 async fn a_node_that_is_the_only_one_left_counts_as_chosen() {
     let shop = shop(&health());
     let both = names(&["data", "log"]);
-    assert_eq!(ask_of(&shop, "/filter", both).await["NodeNames"], json!(["n1"]));
+    assert_eq!(
+        ask_of(&shop, "/filter", both).await["NodeNames"],
+        json!(["n1"])
+    );
     let mut next = names(&["data"]);
     next["Pod"]["metadata"]["uid"] = "u-2".into();
     // 12 MiB of its own and 24 of the other's, though the other shares this claim: a guess, which lowers points only.
@@ -297,7 +316,11 @@ async fn knowledge_that_is_too_old_decides_nothing() {
     staleness.pretend("the watch of LocalVolume fails");
     tokio::time::advance(Duration::from_secs(300)).await;
     let answer = ask_of(&shop, "/filter", names(&["data"])).await;
-    assert_eq!(answer["NodeNames"], json!(["n1", "n2"]), "old, but within the limit");
+    assert_eq!(
+        answer["NodeNames"],
+        json!(["n1", "n2"]),
+        "old, but within the limit"
+    );
     tokio::time::advance(Duration::from_secs(1)).await;
     let answer = ask_of(&shop, "/filter", names(&["data"])).await;
     assert_eq!(
@@ -309,7 +332,10 @@ async fn knowledge_that_is_too_old_decides_nothing() {
     assert_eq!(answer[0], json!({ "Host": "n1", "Score": 0 }));
     let victims = json!({ "n1": { "Pods": [{ "UID": "v1" }], "NumPDBViolations": 0 } });
     let body = json!({ "Pod": a_pod(&["data"]), "NodeNameToMetaVictims": victims });
-    assert_eq!(ask_of(&shop, "/preempt", body).await, json!({ "NodeNameToMetaVictims": {} }));
+    assert_eq!(
+        ask_of(&shop, "/preempt", body).await,
+        json!({ "NodeNameToMetaVictims": {} })
+    );
 }
 
 #[tokio::test]
@@ -325,7 +351,10 @@ async fn many_nodes_that_lack_the_same_share_a_sentence() {
     };
     let few = ask_of(&shop, "/filter", asked(decide::DETAILED - 2)).await;
     assert!(
-        few["FailedNodes"]["n2"].as_str().unwrap().contains("12.0 MiB free of 100.0 MiB"),
+        few["FailedNodes"]["n2"]
+            .as_str()
+            .unwrap()
+            .contains("12.0 MiB free of 100.0 MiB"),
         "{few}"
     );
     let many = ask_of(&shop, "/filter", asked(decide::DETAILED)).await;
@@ -336,7 +365,10 @@ async fn many_nodes_that_lack_the_same_share_a_sentence() {
     );
     let unresolvable = many["FailedAndUnresolvableNodes"].as_object().unwrap();
     assert_eq!(unresolvable.len(), 1 + decide::DETAILED);
-    assert_eq!(unresolvable["n3"], "node has no storage (no LocalStorageNode)");
+    assert_eq!(
+        unresolvable["n3"],
+        "node has no storage (no LocalStorageNode)"
+    );
     assert_eq!(
         unresolvable["unknown-7"],
         "node is not known to the storage scheduler yet"

@@ -55,7 +55,17 @@ mod tests {
         }
         let (longer, prefix) = ("a".repeat(64), format!("{}/x", "a".repeat(254)));
         for wrong in [
-            "", "/x", "x/", "a/b/c", "-x", "x-", "in valid", "UPPER.com/x", "a..b/x", "ä", &longer,
+            "",
+            "/x",
+            "x/",
+            "a/b/c",
+            "-x",
+            "x-",
+            "in valid",
+            "UPPER.com/x",
+            "a..b/x",
+            "ä",
+            &longer,
             &prefix,
         ] {
             assert!(!is_label_key(wrong), "{wrong:?}");

@@ -158,17 +158,19 @@ fn new_volume(copies: std::ops::RangeInclusive<u8>) -> BoxedStrategy<VolumeKind>
             prop::option::weighted(0.3, prop_oneof![Just(Order::Spread), Just(Order::BinPack)]),
         ),
     )
-        .prop_map(|(class, size, thin, copies, source, (anywhere, strategy))| {
-            VolumeKind::New(NewVolume {
-                strategy,
-                class,
-                size: Bytes(extents(size).0 - 1),
-                thin,
-                copies,
-                source,
-                anywhere,
-            })
-        })
+        .prop_map(
+            |(class, size, thin, copies, source, (anywhere, strategy))| {
+                VolumeKind::New(NewVolume {
+                    strategy,
+                    class,
+                    size: Bytes(extents(size).0 - 1),
+                    thin,
+                    copies,
+                    source,
+                    anywhere,
+                })
+            },
+        )
         .boxed()
 }
 
