@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::selector::Taint;
 use crate::units::Bytes;
 
@@ -172,7 +174,7 @@ impl Node {
 }
 
 /// Whether the node's storage daemon serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum StorageState {
     /// Nothing has ever reported storage for this node.
     Absent,
@@ -231,20 +233,40 @@ pub struct ThinPool {
     pub promised: Bytes,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum PoolClass {
+    #[serde(rename = "HDD")]
     Hdd,
+    #[serde(rename = "SSD")]
     Ssd,
+    #[serde(rename = "NVMe")]
     Nvme,
+}
+
+impl PoolClass {
+    /// As the API writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hdd => "HDD",
+            Self::Ssd => "SSD",
+            Self::Nvme => "NVMe",
+        }
+    }
+
+    /// As sentences have it.
+    pub(crate) fn lower(self) -> &'static str {
+        match self {
+            Self::Hdd => "hdd",
+            Self::Ssd => "ssd",
+            Self::Nvme => "nvme",
+        }
+    }
 }
 
 impl fmt::Display for PoolClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Hdd => "HDD",
-            Self::Ssd => "SSD",
-            Self::Nvme => "NVMe",
-        })
+        f.write_str(self.as_str())
     }
 }
 

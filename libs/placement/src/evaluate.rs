@@ -97,6 +97,9 @@ impl<'a> Evaluator<'a> {
         let (tier, up_to_date) = self.existing(node, &mut reasons);
         let local = self.first_copies(node, &mut reasons);
         if !reasons.is_empty() {
+            for reason in &mut reasons {
+                reason.name_owners(node, |held| self.request.owns(held));
+            }
             return Err(reasons);
         }
         let far = if self.further.is_needed() {
@@ -151,25 +154,32 @@ impl<'a> Evaluator<'a> {
         bound: &BoundVolume,
     ) -> Result<ReplicaState, Reason> {
         let claim = || volume.claim.clone();
+        let copies = || {
+            let mut copies = bound.copies.clone();
+            copies.sort();
+            copies
+        };
         if bound.copies.is_empty() {
             return Err(Reason::NoCopies { claim: claim() });
         }
         let Some(copy) = bound.copies.iter().find(|copy| copy.node == node.name) else {
-            let mut nodes: Vec<Name> = bound.copies.iter().map(|copy| copy.node.clone()).collect();
-            nodes.sort();
             return Err(Reason::DataElsewhere {
                 claim: claim(),
-                nodes,
+                copies: copies(),
             });
         };
         if copy.state == ReplicaState::Broken {
-            return Err(Reason::CopyBroken { claim: claim() });
+            return Err(Reason::CopyBroken {
+                claim: claim(),
+                copies: copies(),
+            });
         }
         match &bound.published {
             Some(other) if *other != node.name && self.is_alive(other) => {
                 Err(Reason::InUseElsewhere {
                     claim: claim(),
                     node: other.clone(),
+                    copies: copies(),
                 })
             }
             Some(_) | None => Ok(copy.state),

@@ -15,7 +15,10 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::cluster::{Cluster, Name, Node, Pool, Reservation, StorageState};
+use crate::json;
 use crate::local::{self, Wanted};
 use crate::pack::{Bin, Item, Packing, pack};
 use crate::reason::{Exclusions, Reason};
@@ -31,9 +34,11 @@ pub(crate) struct FarCopies {
 }
 
 /// A pool on a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
+    #[serde(serialize_with = "json::name")]
     pub node: Name,
+    #[serde(serialize_with = "json::name")]
     pub pool: Name,
 }
 

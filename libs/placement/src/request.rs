@@ -1,7 +1,10 @@
 //! What is asked: a pod's volumes, existing and new, and what the pod says about nodes. Built by the caller, complete:
 //! leaving out one of the pod's volumes would split the joint decision.
 
+use serde::Serialize;
+
 use crate::cluster::{Name, PoolClass, Reservation};
+use crate::json;
 use crate::selector::Constraints;
 use crate::units::Bytes;
 
@@ -17,12 +20,13 @@ pub struct Request {
 }
 
 impl Request {
-    /// Whether this reservation was made for one of the volumes that are asked for here.
+    /// Whether this reservation was made for one of the new volumes that are asked for here. The reservation of a volume that
+    /// has its place already (and is not made yet) is room like any other's: nothing that is asked for here goes there.
     #[must_use]
     pub fn owns(&self, reservation: &Reservation) -> bool {
-        self.volumes
-            .iter()
-            .any(|volume| volume.name == reservation.volume)
+        self.volumes.iter().any(|volume| {
+            volume.name == reservation.volume && matches!(volume.kind, VolumeKind::New(_))
+        })
     }
 
     pub fn new_volumes(&self) -> impl Iterator<Item = (&Volume, &NewVolume)> {
@@ -73,14 +77,15 @@ pub struct BoundVolume {
     pub published: Option<Name>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Replica {
+    #[serde(serialize_with = "json::name")]
     pub node: Name,
     pub state: ReplicaState,
 }
 
 /// Ordered: the better is the greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum ReplicaState {
     /// Can't be used.
     Broken,

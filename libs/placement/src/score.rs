@@ -12,6 +12,8 @@
 //! bin-pack: less). Tiers come before room because what they say can't be traded for space. Points are 0 to 10, the range of
 //! an extender, and never decrease as the key grows; ties of the key go by name, which is left to whoever compares.
 
+use serde::Serialize;
+
 use crate::request::Strategy;
 use crate::units::Bytes;
 
@@ -36,11 +38,15 @@ impl RoomLeft {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Tier {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Tier {
+    /// The node's storage is not in service.
     NotInService,
+    /// A copy on the node is still syncing.
     Syncing,
+    /// A new volume would go to a degraded pool.
     Degraded,
+    /// Further copies would stay in the node's zone.
     SameZone,
     Good,
 }
@@ -80,6 +86,45 @@ impl Score {
         };
         u8::try_from(points.min(10)).unwrap_or(10)
     }
+
+    /// What it is made of, for people and JSON.
+    #[must_use]
+    pub fn parts(self) -> ScoreParts {
+        let room = self.0 & ((1 << Self::ROOM_BITS) - 1);
+        let local = (self.0 >> Self::ROOM_BITS) & ((1 << Self::LOCAL_BITS) - 1);
+        ScoreParts {
+            points: self.points(),
+            tier: self.tier(),
+            up_to_date: local,
+            room: (room * 1000 + (1 << 19)) >> 20,
+        }
+    }
+
+    fn tier(self) -> Tier {
+        let tiers = [
+            Tier::NotInService,
+            Tier::Syncing,
+            Tier::Degraded,
+            Tier::SameZone,
+        ];
+        let tier = self.0 >> (Self::ROOM_BITS + Self::LOCAL_BITS);
+        let known = tiers.into_iter().find(|known| *known as u64 == tier);
+        known.unwrap_or(Tier::Good)
+    }
+}
+
+/// The parts of a [`Score`], the weightiest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScoreParts {
+    /// 0 to 10: what the scheduler is told.
+    pub points: u8,
+    pub tier: Tier,
+    /// How many of the pod's existing volumes have an up-to-date copy on the node.
+    pub up_to_date: u64,
+    /// How good the room that would be left is, in thousandths. Spread: the share of the fullest pool concerned that stays free;
+    /// bin-pack: the share that is used then. 1000 if no new volume is asked for.
+    pub room: u64,
 }
 
 #[cfg(test)]
