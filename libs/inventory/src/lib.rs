@@ -14,7 +14,9 @@ mod demand;
 mod facts;
 mod fold;
 mod inventory;
+mod suppose;
 
-pub use demand::Unknown;
+pub use demand::{Unknown, constraints};
 pub use fold::{Fold, Key, reset};
 pub use inventory::Inventory;
+pub use suppose::Supposed;
