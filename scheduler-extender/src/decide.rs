@@ -10,72 +10,126 @@ use hawser_api::extender::{
     ExtenderArgs, ExtenderFilterResult, ExtenderPreemptionArgs, ExtenderPreemptionResult,
     HostPriority, HostPriorityList, MetaPod, MetaVictims, NodeList, Victims,
 };
-use hawser_inventory::Inventory;
-use hawser_placement::{Evaluator, Reason, Request, Score, Sentence, Strategy};
+use hawser_inventory::{Inventory, Unknown};
+use hawser_placement::{Evaluator, Reason, Request, Score, Strategy, tell};
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::record::Outcome;
+
 const NO_POD: &str = "the request carries no Pod";
+
+/// The answer, and what it came from.
+pub(crate) struct Filtered {
+    pub(crate) result: ExtenderFilterResult,
+    pub(crate) pod: Option<Pod>,
+    pub(crate) outcome: Outcome,
+}
+
+impl Filtered {
+    /// Nothing can be said.
+    pub(crate) fn failed(pod: Option<Pod>, error: String, unknown: Option<Unknown>) -> Self {
+        Self {
+            result: ExtenderFilterResult {
+                error: error.clone(),
+                ..ExtenderFilterResult::default()
+            },
+            pod,
+            outcome: Outcome::Failed { error, unknown },
+        }
+    }
+}
 
 pub(crate) fn filter(
     inventory: &Inventory,
     strategy: Strategy,
     mut args: ExtenderArgs,
-) -> ExtenderFilterResult {
-    let names = args.candidates();
+) -> Filtered {
+    let asked = request(inventory, strategy, args.pod.as_ref());
+    let by_name = args.node_names.take();
+    // What came as nodes goes back as nodes, what came as names as names, in the order they came.
+    let whole = by_name
+        .is_none()
+        .then(|| args.nodes.take().unwrap_or_default());
+    let names = by_name.unwrap_or_else(|| names_of(whole.as_ref()));
     let mut result = ExtenderFilterResult::default();
-    let mut passed: BTreeSet<String> = BTreeSet::new();
-    match request(inventory, strategy, args.pod.as_ref()) {
-        Err(NoRequest::Fail(error)) => return ExtenderFilterResult { error, ..result },
-        Err(NoRequest::NotOurs) => passed.extend(names.iter().cloned()),
-        Err(NoRequest::Refuse(sentence)) => {
-            result.failed_and_unresolvable_nodes = names
-                .iter()
-                .map(|name| (name.clone(), sentence.clone()))
-                .collect();
+    let outcome = match asked {
+        Err(NoRequest::Fail { error, unknown }) => {
+            return Filtered::failed(args.pod, error, unknown);
+        }
+        Err(NoRequest::NotOurs) => {
+            let nodes = names.len();
+            pass(&mut result, whole, names);
+            Outcome::NotOurs { nodes }
+        }
+        Err(NoRequest::Refuse(unknown)) => {
+            let (sentence, nodes) = (unknown.to_string(), names.len());
+            let said = names.into_iter().map(|name| (name, sentence.clone()));
+            result.failed_and_unresolvable_nodes = said.collect();
+            pass(&mut result, whole, Vec::new());
+            Outcome::Refused { unknown, nodes }
         }
         Ok(request) => {
             let mut evaluator = Evaluator::new(inventory.cluster(), &request);
-            for name in &names {
-                let Err(reasons) = evaluator.score(name) else {
-                    passed.insert(name.clone());
-                    continue;
-                };
-                let curable = reasons.iter().all(Reason::curable_by_preemption);
-                let failed = if curable {
-                    &mut result.failed_nodes
-                } else {
-                    &mut result.failed_and_unresolvable_nodes
-                };
-                failed.insert(name.clone(), Sentence(&reasons).to_string());
+            let verdicts: Vec<_> = names.iter().map(|name| evaluator.score(name)).collect();
+            refuse(&mut result, &names, &verdicts);
+            let fits = names
+                .iter()
+                .zip(&verdicts)
+                .filter(|(_, verdict)| verdict.is_ok());
+            let passed = fits.map(|(name, _)| name.clone()).collect();
+            pass(&mut result, whole, passed);
+            Outcome::Judged {
+                nodes: names,
+                verdicts,
             }
         }
+    };
+    Filtered {
+        result,
+        pod: args.pod,
+        outcome,
     }
-    // What came as nodes goes back as nodes, what came as names as names, in the order they came.
-    if args.node_names.is_some() {
-        result.node_names = Some(
-            names
-                .into_iter()
-                .filter(|name| passed.contains(name))
-                .collect(),
-        );
-    } else {
-        let is_left = |node: &k8s_openapi::api::core::v1::Node| {
-            node.metadata
-                .name
-                .as_ref()
-                .is_some_and(|name| passed.contains(name))
+}
+
+fn names_of(nodes: Option<&NodeList>) -> Vec<String> {
+    let nodes = nodes.iter().flat_map(|nodes| &nodes.items);
+    nodes
+        .filter_map(|node| node.metadata.name.clone())
+        .collect()
+}
+
+fn pass(result: &mut ExtenderFilterResult, whole: Option<NodeList>, passed: Vec<String>) {
+    let Some(mut nodes) = whole else {
+        result.node_names = Some(passed);
+        return;
+    };
+    let passed: BTreeSet<String> = passed.into_iter().collect();
+    nodes.items.retain(|node| {
+        let name = node.metadata.name.as_ref();
+        name.is_some_and(|name| passed.contains(name))
+    });
+    result.nodes = Some(nodes);
+}
+
+/// Says why not, of all nodes together as briefly as the scheduler's event needs it.
+fn refuse(
+    result: &mut ExtenderFilterResult,
+    names: &[String],
+    verdicts: &[Result<Score, Vec<Reason>>],
+) {
+    let refused = || {
+        let both = names.iter().zip(verdicts);
+        both.filter_map(|(name, verdict)| Some((name, verdict.as_ref().err()?.as_slice())))
+    };
+    let reasons: Vec<&[Reason]> = refused().map(|(_, reasons)| reasons).collect();
+    for ((name, reasons), said) in refused().zip(tell(&reasons)) {
+        let failed = if reasons.iter().all(Reason::curable_by_preemption) {
+            &mut result.failed_nodes
+        } else {
+            &mut result.failed_and_unresolvable_nodes
         };
-        let items = args
-            .nodes
-            .take()
-            .unwrap_or_default()
-            .items
-            .into_iter()
-            .filter(is_left)
-            .collect();
-        result.nodes = Some(NodeList { items });
+        failed.insert(name.clone(), said.to_string());
     }
-    result
 }
 
 /// Scores 0 to 10; 0 for nodes that would have been filtered, and for all if nothing can be said.
@@ -124,7 +178,7 @@ pub(crate) fn preempt(
     let kept = match request(inventory, strategy, args.pod.as_ref()) {
         Err(NoRequest::NotOurs) => candidates,
         // Nobody is evicted for a pod that can't be placed anyway.
-        Err(NoRequest::Fail(_) | NoRequest::Refuse(_)) => BTreeMap::new(),
+        Err(NoRequest::Fail { .. } | NoRequest::Refuse(_)) => BTreeMap::new(),
         Ok(request) => candidates
             .into_iter()
             .filter(|(node, victims)| helps(node, victims, &request))
@@ -158,10 +212,13 @@ fn victims(
 
 enum NoRequest {
     NotOurs,
-    /// Every node is refused, with this sentence.
-    Refuse(String),
+    /// Every node is refused, with this.
+    Refuse(Unknown),
     /// Nothing can be said now.
-    Fail(String),
+    Fail {
+        error: String,
+        unknown: Option<Unknown>,
+    },
 }
 
 fn request(
@@ -169,14 +226,20 @@ fn request(
     strategy: Strategy,
     pod: Option<&Pod>,
 ) -> Result<Request, NoRequest> {
-    let pod = pod.ok_or_else(|| NoRequest::Fail(NO_POD.to_owned()))?;
+    let pod = pod.ok_or_else(|| NoRequest::Fail {
+        error: NO_POD.to_owned(),
+        unknown: None,
+    })?;
     match inventory.pod_request(pod) {
         Ok(None) => Err(NoRequest::NotOurs),
         Ok(Some(request)) => Ok(Request {
             strategy,
             ..request
         }),
-        Err(unknown) if unknown.may_pass() => Err(NoRequest::Fail(unknown.to_string())),
-        Err(unknown) => Err(NoRequest::Refuse(unknown.to_string())),
+        Err(unknown) if unknown.may_pass() => Err(NoRequest::Fail {
+            error: unknown.to_string(),
+            unknown: Some(unknown),
+        }),
+        Err(unknown) => Err(NoRequest::Refuse(unknown)),
     }
 }

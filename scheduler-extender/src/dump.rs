@@ -1,10 +1,13 @@
 //! `--cluster-from`: an inventory out of a file with a Kubernetes List, as `kubectl get ... -o yaml` or `-o json` prints it.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use hawser_inventory::{Fold, Inventory};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use crate::pods::{PodFacts, PodName};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DumpError {
@@ -40,6 +43,8 @@ pub(crate) enum DumpError {
 /// What was read.
 pub(crate) struct Dump {
     pub(crate) inventory: Inventory,
+    /// No decision depends on them, but people ask about them.
+    pub(crate) pods: HashMap<PodName, PodFacts>,
     pub(crate) used: usize,
     /// Items of kinds that no decision depends on.
     pub(crate) ignored: usize,
@@ -79,6 +84,7 @@ fn parse(path: &Path, mut list: Value) -> Result<Dump, DumpError> {
     };
     let mut dump = Dump {
         inventory: Inventory::new(),
+        pods: HashMap::new(),
         used: 0,
         ignored: 0,
     };
@@ -101,7 +107,7 @@ fn parse(path: &Path, mut list: Value) -> Result<Dump, DumpError> {
             .as_str()
             .unwrap_or_default()
             .to_owned();
-        match take(&mut dump.inventory, &group, &kind, item) {
+        match take(&mut dump, &group, &kind, item) {
             Ok(true) => dump.used += 1,
             Ok(false) => dump.ignored += 1,
             Err(source) => {
@@ -119,14 +125,9 @@ fn parse(path: &Path, mut list: Value) -> Result<Dump, DumpError> {
 }
 
 /// False if the kind does not matter.
-fn take(
-    inventory: &mut Inventory,
-    group: &str,
-    kind: &str,
-    item: Value,
-) -> Result<bool, serde_json::Error> {
+fn take(dump: &mut Dump, group: &str, kind: &str, item: Value) -> Result<bool, serde_json::Error> {
     use hawser_api::{LocalStorageNode, LocalVolume, LocalVolumeGroup, LocalVolumeReplica};
-    use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
+    use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
     use k8s_openapi::api::storage::v1::StorageClass;
     fn apply<K: DeserializeOwned>(
         inventory: &mut Inventory,
@@ -138,7 +139,13 @@ fn take(
         inventory.apply(&serde_json::from_value::<K>(item)?);
         Ok(())
     }
+    let inventory = &mut dump.inventory;
     match (group, kind) {
+        ("", "Pod") => {
+            let facts = PodFacts::of(serde_json::from_value::<Pod>(item)?);
+            dump.pods
+                .extend(facts.map(|facts| (facts.name.clone(), facts)));
+        }
         ("", "Node") => apply::<Node>(inventory, item)?,
         ("", "PersistentVolume") => apply::<PersistentVolume>(inventory, item)?,
         ("", "PersistentVolumeClaim") => apply::<PersistentVolumeClaim>(inventory, item)?,

@@ -1,12 +1,21 @@
 //! Answers kube-scheduler: which nodes can take a pod's volumes, and which is best.
 //!
-//! `watch` (or `dump`) fills the inventory, `wire` parses requests, `decide` answers them. Writes nothing, to nobody.
+//! `watch` (or `dump`) fills the inventory, `wire` parses requests, `decide` answers them. `why` and `simulate` explain to people
+//! what is and what would be decided. Writes nothing, to nobody.
 
 mod args;
 mod decide;
 mod dump;
+mod pods;
+mod problem;
+mod record;
+mod simulate;
+mod verdict;
 mod watch;
+mod why;
 mod wire;
+
+use std::collections::HashMap;
 
 use anyhow::Context;
 use hawser_runtime::health::Health;
@@ -28,10 +37,10 @@ async fn main() -> anyhow::Result<()> {
 
     let shutdown = Shutdown::on_signals(args.common.drain_timeout)?;
     let (health, metrics) = (Health::new(&shutdown), Metrics::new(COMPONENT));
-    let inventory = if let Some(path) = &args.cluster_from {
+    let (inventory, pods) = if let Some(path) = &args.cluster_from {
         let dump = dump::read(path)?;
         tracing::info!(file = %path.display(), used = dump.used, ignored = dump.ignored, "serving from a dump");
-        Shared::new(dump.inventory)
+        (Shared::new(dump.inventory), dump.pods)
     } else {
         let client = client::connect(&args.common, COMPONENT).await?;
         let inventory = Shared::default();
@@ -41,9 +50,9 @@ async fn main() -> anyhow::Result<()> {
             &inventory,
         );
         Freshness::start(&client, &health, &metrics, &shutdown);
-        inventory
+        (inventory, HashMap::new())
     };
-    let app = wire::App::new(inventory, args.strategy.into(), &health, &metrics);
+    let app = wire::App::new(inventory, args.strategy.into(), &health, &metrics).with_pods(pods);
     let listener = tokio::net::TcpListener::bind(args.listen)
         .await
         .with_context(|| {
