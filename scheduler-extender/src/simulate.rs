@@ -8,32 +8,26 @@
 mod considered;
 pub(crate) mod manifest;
 mod text;
-
-use std::collections::HashMap;
+mod world;
 
 use hawser_inventory::{Supposed, Unknown, constraints};
-use hawser_placement::{
-    BoundVolume, Cluster, Constraints, Name, Plan, Refusal, Replica, ReplicaState, Request,
-    Reservation, ScoreParts, Strategy, Verdict, VolumeKind,
-};
+use hawser_placement::{Constraints, Request, ScoreParts, Strategy};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::Serialize;
 
 use self::considered::NOT_CONSIDERED;
 use self::manifest::{Manifest, Workload};
+use self::world::World;
 use crate::pods::PodFacts;
 use crate::problem::Problem;
-use crate::verdict::{Asked, Planned, RefusedNodes, Survey, best, refused, survey};
+use crate::verdict::{Asked, Planned, RefusedNodes};
 use crate::watch::Shared;
 
 /// Pods of one simulation.
 pub(crate) const REPLICAS: i32 = 1_000;
 /// Claims of all these pods together: each looks at the reservations of those before.
 pub(crate) const CLAIMS: usize = 2_000;
-/// Groups of refused nodes that are told, of pods that found a node and of those that did not.
-const GROUPS: usize = 500;
-
 /// What the address says beside the manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -140,26 +134,22 @@ pub(crate) fn simulate(
 ) -> Result<Simulation, Problem> {
     set_replicas(&mut manifest, options)?;
     within_limits(&manifest)?;
-    let said: Vec<Constraints> = manifest.workloads.iter().map(about_nodes).collect();
+    let mut said: Vec<Constraints> = manifest.workloads.iter().map(about_nodes).collect();
     let tries = tries(inventory, &manifest);
-    let mut world = World {
-        cluster: inventory.read().cluster().clone(),
-        settled: HashMap::new(),
-        told: [GROUPS; 2],
-    };
+    let mut world = World::new(inventory.read().cluster().clone());
     let mut pods: Vec<PodShown> = Vec::with_capacity(tries.len());
     let mut blocked: Vec<Option<String>> = vec![None; manifest.workloads.len()];
     for one in tries {
         let came_to = match one.asked {
             Err(unknown) => CameTo::unknown(unknown),
             Ok(None) => CameTo::NotOurs,
-            Ok(Some(request)) => {
-                let request = Request {
-                    strategy,
-                    constraints: said[one.workload].clone(),
-                    ..request
-                };
-                world.place(&one.pod, request, go_on)
+            Ok(Some(mut request)) => {
+                // Lent, not copied: they may be large, and the pods many.
+                std::mem::swap(&mut request.constraints, &mut said[one.workload]);
+                request.strategy = strategy;
+                let came_to = world.place(&one.pod, &mut request, go_on);
+                std::mem::swap(&mut request.constraints, &mut said[one.workload]);
+                came_to
             }
         };
         let waits_for = blocked[one.workload].clone();
@@ -225,16 +215,15 @@ fn about_nodes(workload: &Workload) -> Constraints {
 
 /// The lock is taken for each pod anew, so that a long list of pods does not hold up the scheduler.
 fn tries(inventory: &Shared, manifest: &Manifest) -> Vec<Try> {
-    let mut given = Supposed::default();
+    let mut supposed = Supposed::default();
     for claim in &manifest.claims {
-        given.add(&inventory.read(), claim.clone());
+        supposed.add(&inventory.read(), claim.clone());
     }
     let mut tries = Vec::new();
     for (index, workload) in manifest.workloads.iter().enumerate() {
         let bare = workload.pod.without_constraints();
         for place in 0..workload.replicas {
             let inventory = inventory.read();
-            let mut supposed = given.clone();
             let pod = a_pod(workload, &bare, place);
             for claim in claims_of(workload, &pod) {
                 supposed.add(&inventory, claim);
@@ -284,122 +273,6 @@ fn claims_of(workload: &Workload, pod: &PodFacts) -> Vec<PersistentVolumeClaim> 
         claim
     });
     templates.chain(ephemeral).collect()
-}
-
-/// The cluster as it would be by then.
-struct World {
-    cluster: Cluster,
-    /// Volumes of pods that were placed.
-    settled: HashMap<Name, BoundVolume>,
-    /// How many groups of refused nodes may still be told: of pods that found a node, and of those that did not.
-    told: [usize; 2],
-}
-
-impl World {
-    fn place(&mut self, pod: &str, mut request: Request, go_on: &impl Fn() -> bool) -> CameTo {
-        for volume in &mut request.volumes {
-            if let Some(bound) = self.settled.get(&volume.name) {
-                volume.kind = VolumeKind::Bound(bound.clone());
-            }
-        }
-        let Some(survey) = survey(&self.cluster, &request, go_on) else {
-            let sentence =
-                "the simulation took too long and was ended; simulate fewer pods at once"
-                    .to_owned();
-            return CameTo::NotTried { sentence };
-        };
-        let asks = Asked::of(&request);
-        let Some((node, score, plan)) = best(&survey) else {
-            let others = self.refused(&survey, 1);
-            let sentence = refusal(survey).to_string();
-            return CameTo::Nowhere {
-                sentence,
-                asks,
-                others,
-            };
-        };
-        let came_to = CameTo::Placed {
-            node: node.to_string(),
-            score: score.parts(),
-            asks,
-            volumes: Planned::of(plan),
-            also_fit: fitting(&survey) - 1,
-            others: self.refused(&survey, 0),
-        };
-        self.settle(pod, node, plan, &request);
-        came_to
-    }
-
-    /// The pod runs on the node, with its new volumes where the plan has them.
-    fn settle(&mut self, pod: &str, node: &Name, plan: &Plan, request: &Request) {
-        for planned in &plan.volumes {
-            let new = request
-                .new_volumes()
-                .find(|(volume, _)| volume.name == planned.volume);
-            let Some((_, new)) = new else {
-                continue;
-            };
-            for place in &planned.copies {
-                let Some(node) = self.cluster.get_mut(&place.node) else {
-                    continue;
-                };
-                node.reservations.push(Reservation {
-                    volume: planned.volume.clone(),
-                    owner: pod.into(),
-                    pool: place.pool.clone(),
-                    size: new.size,
-                    thin: new.thin,
-                });
-            }
-            let copies = planned.copies.iter().map(|place| Replica {
-                node: place.node.clone(),
-                state: ReplicaState::UpToDate,
-            });
-            let bound = BoundVolume {
-                copies: copies.collect(),
-                published: Some(node.clone()),
-            };
-            self.settled.insert(planned.volume.clone(), bound);
-        }
-        for (volume, bound) in request.bound_volumes() {
-            let bound = BoundVolume {
-                copies: bound.copies.clone(),
-                published: Some(node.clone()),
-            };
-            self.settled.insert(volume.name.clone(), bound);
-        }
-    }
-
-    /// `kind`: which of the budgets it is taken from.
-    fn refused(&mut self, survey: &Survey, kind: usize) -> NodesRefused {
-        let refused_nodes = survey.len() - fitting(survey);
-        let mut refused = if self.told[kind] > 0 {
-            refused(survey)
-        } else {
-            Vec::new()
-        };
-        refused.truncate(self.told[kind]);
-        self.told[kind] -= refused.len();
-        NodesRefused {
-            refused_nodes,
-            refused,
-        }
-    }
-}
-
-fn fitting(survey: &Survey) -> usize {
-    let fits = |(_, verdict): &&(Name, Verdict)| matches!(verdict, Verdict::Fit { .. });
-    survey.iter().filter(fits).count()
-}
-
-fn refusal(survey: Survey) -> Refusal {
-    let why = |(name, verdict)| match verdict {
-        Verdict::NoFit { reasons } => Some((name, reasons)),
-        Verdict::Fit { .. } => None,
-    };
-    Refusal {
-        nodes: survey.into_iter().filter_map(why).collect(),
-    }
 }
 
 impl CameTo {

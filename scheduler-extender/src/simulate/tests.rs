@@ -8,7 +8,7 @@ use hawser_api::{LocalStorageNode, LocalVolume, LocalVolumeGroup, LocalVolumeRep
 use hawser_inventory::{Fold, Inventory};
 use hawser_placement::{
     Bytes, Candidates, NewVolume, Node as Place, Pool, PoolClass, Reason, StorageState, Volume,
-    choose,
+    VolumeKind, choose,
 };
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -421,11 +421,7 @@ fn three_nodes() -> World {
         )],
         ..Place::new(format!("n{n}"))
     };
-    World {
-        cluster: (0..3).map(node).collect(),
-        settled: HashMap::new(),
-        told: [GROUPS; 2],
-    }
+    World::new((0..3).map(node).collect())
 }
 
 fn copies(came_to: &CameTo) -> Vec<String> {
@@ -442,9 +438,11 @@ fn copies(came_to: &CameTo) -> Vec<String> {
 fn second_copies_take_their_room_too() {
     let mut world = three_nodes();
     let place = |world: &mut World, name: &str, extents| {
-        world.place(&format!("default/{name}"), mirrored(name, extents), &|| {
-            true
-        })
+        world.place(
+            &format!("default/{name}"),
+            &mut mirrored(name, extents),
+            &|| true,
+        )
     };
     assert_eq!(copies(&place(&mut world, "a", 6)), ["n0", "n1"]);
     assert_eq!(
@@ -470,7 +468,7 @@ fn second_copies_take_their_room_too() {
     );
     assert_eq!(others.refused_nodes, 3);
     // A pod that shares claim a goes where one of its copies is, and as long as the first pod runs, where that is.
-    let again = world.place("default/again", mirrored("a", 6), &|| true);
+    let again = world.place("default/again", &mut mirrored("a", 6), &|| true);
     let CameTo::Placed { node, others, .. } = &again else {
         panic!("{again:?}")
     };
@@ -535,7 +533,7 @@ fn the_answer_is_bounded() {
     let mut counts = Vec::new();
     for i in 0..4 {
         let (CameTo::Placed { others, .. } | CameTo::Nowhere { others, .. }) =
-            world.place("default/p", mirrored(&format!("v{i}"), 7), &|| true)
+            world.place("default/p", &mut mirrored(&format!("v{i}"), 7), &|| true)
         else {
             panic!()
         };
