@@ -35,6 +35,6 @@ pub use request::{
 };
 pub use score::{Score, ScoreParts, Tier};
 pub use selector::Constraints;
-pub use sentence::Sentence;
+pub use sentence::{AtBest, Sentence};
 pub use tell::{SPOKEN, tell};
 pub use units::Bytes;

@@ -23,8 +23,9 @@ impl fmt::Display for Sentence<'_> {
     }
 }
 
-/// The same of the best of several nodes.
-pub(crate) struct AtBest<'a>(pub(crate) &'a [Reason]);
+/// The same for several nodes that lack the same: of these reasons of the best of them, each number that differs from node to
+/// node is said to be that.
+pub struct AtBest<'a>(pub &'a [Reason]);
 
 impl fmt::Display for AtBest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
