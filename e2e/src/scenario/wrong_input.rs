@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use futures::FutureExt;
 use futures::future::join_all;
 use hawser_api::names;
@@ -130,6 +130,33 @@ async fn told(scope: &Scope, namespace: &str, object: &str, words: &[&str]) -> R
     .await
 }
 
+/// Applies an object that the API server has to refuse, and returns its words, which must have all of these.
+async fn refused<K>(
+    api: &Api<K>,
+    name: &str,
+    object: Value,
+    words: &[&str],
+) -> Result<String>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    K::DynamicType: Default,
+{
+    let said = match Scope::apply(api, name, object).await {
+        Ok(_) => {
+            delete(api, name).await?;
+            bail!("the API server takes {name}, of which nothing would come");
+        }
+        Err(error) => format!("{error:#}"),
+    };
+    for word in words {
+        ensure!(
+            said.contains(word),
+            "{name} is refused without the words {word:?}: {said}"
+        );
+    }
+    Ok(said)
+}
+
 /// A class of Hawser's that is bound at once, so that its claims need no pod to be refused.
 async fn class_at_once(
     scope: &Scope,
@@ -137,15 +164,19 @@ async fn class_at_once(
     disk_type: &str,
     more: &(&str, &str),
 ) -> Result<()> {
+    let object = at_once(name, disk_type, more);
+    Scope::apply(&scope.cluster::<StorageClass>(), name, object).await?;
+    Ok(())
+}
+
+fn at_once(name: &str, disk_type: &str, more: &(&str, &str)) -> Value {
     let mut parameters = json!({ "poolClass": disk_type, "replicaNumber": "1" });
     parameters[more.0] = json!(more.1);
-    let object = json!({
+    json!({
         "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": { "name": name },
         "provisioner": names::LVM_DRIVER, "parameters": parameters,
         "volumeBindingMode": "Immediate", "reclaimPolicy": "Delete",
-    });
-    Scope::apply(&scope.cluster::<StorageClass>(), name, object).await?;
-    Ok(())
+    })
 }
 
 async fn claim(scope: &Scope, name: &str, class: &str, mode: &str, size: &str) -> Result<()> {

@@ -1,15 +1,14 @@
 //! Objects of Hawser's own that ask for what can't be: claims for disks, growth by hand.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use hawser_api::{
-    ClaimPhase, LocalDisk, LocalDiskClaim, LocalVolumeExpand, LocalVolumeMigrate, OperationState,
-    names,
+    ClaimPhase, LocalDisk, LocalDiskClaim, LocalVolumeExpand, LocalVolumeMigrate, names,
 };
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{NAME, PATIENCE, Stage, delete, told};
+use super::{NAME, PATIENCE, Stage, delete, refused, told};
 use crate::kit::{Pending, Scope, wait_for};
 
 /// More bytes than any disk has.
@@ -17,14 +16,17 @@ const PETABYTE: i64 = 1 << 50;
 /// Where the API server keeps events about cluster-wide objects.
 const EVENTS: &str = "default";
 
+/// Instead of the reason of an event.
+const REFUSED: &str = "refused";
+
 /// A claim for disks that is wrong in one thing.
 struct Wrong {
     name: &'static str,
     node: String,
     description: Value,
-    /// Reason of the event.
-    reason: &'static str,
-    /// What status and event say.
+    /// Reason of the event; `None`: the API server refuses it.
+    reason: Option<&'static str>,
+    /// What status and event, or the API server, say.
     words: Vec<String>,
 }
 
@@ -36,11 +38,11 @@ impl Wrong {
 
 /// Claims for disks of a node, each wrong in one thing.
 fn all_wrong(node: &str, disk_type: &str, reserved: Option<String>) -> Vec<Wrong> {
-    let wrong = |name, description, reason, words: &[&str]| Wrong {
+    let wrong = |name, description, reason: &'static str, words: &[&str]| Wrong {
         name,
         node: node.to_owned(),
         description,
-        reason,
+        reason: (reason != REFUSED).then_some(reason),
         words: words.iter().map(|word| (*word).to_owned()).collect(),
     };
     let size = json!({ "diskType": disk_type, "capacity": PETABYTE });
@@ -51,10 +53,10 @@ fn all_wrong(node: &str, disk_type: &str, reserved: Option<String>) -> Vec<Wrong
         wrong(
             "type",
             json!({ "diskType": "ssd" }),
-            "WrongClaim",
+            REFUSED,
             &["\"ssd\"", "HDD, SSD or NVMe"],
         ),
-        wrong("path", path, "WrongClaim", &["\"/dev/../etc/passwd\""]),
+        wrong("path", path, REFUSED, &["\"/dev/../etc/passwd\""]),
         wrong(
             "name",
             name,
@@ -64,7 +66,7 @@ fn all_wrong(node: &str, disk_type: &str, reserved: Option<String>) -> Vec<Wrong
         wrong(
             "all",
             json!({}),
-            "WrongClaim",
+            REFUSED,
             &["spec.description is empty"],
         ),
         Wrong {
@@ -72,7 +74,7 @@ fn all_wrong(node: &str, disk_type: &str, reserved: Option<String>) -> Vec<Wrong
             ..wrong(
                 "node",
                 json!({ "diskType": disk_type }),
-                "UnknownNode",
+                REFUSED,
                 &["spec.nodeName is \"nowhere\""],
             )
         },
@@ -89,20 +91,28 @@ fn all_wrong(node: &str, disk_type: &str, reserved: Option<String>) -> Vec<Wrong
     all
 }
 
-/// Each of them waits, and says for what; no disk changes hands.
+/// Each of them is refused, or waits and says for what; no disk changes hands.
 pub(super) async fn disks(scope: &Scope, stage: &Stage) -> Result<String> {
     let before = given(scope, &stage.asked).await?;
     let reserved = reserved(scope, &stage.asked).await?;
     let wrong = all_wrong(&stage.asked, &stage.disk_type, reserved);
     let claims: Api<LocalDiskClaim> = scope.cluster();
-    for one in &wrong {
-        apply(&claims, &one.object(), &one.node, &one.description).await?;
-    }
     let mut said = Vec::new();
     for one in &wrong {
+        let words: Vec<&str> = one.words.iter().map(String::as_str).collect();
+        match one.reason {
+            Some(_) => apply(&claims, &one.object(), &one.node, &one.description).await?,
+            None => {
+                let object = a_claim(&one.object(), &one.node, &one.description);
+                said.push(refused(&claims, &one.object(), object, &words).await?);
+            }
+        }
+    }
+    for one in &wrong {
+        let Some(reason) = one.reason else { continue };
         let mut words: Vec<&str> = one.words.iter().map(String::as_str).collect();
         said.push(waits(scope, &one.object(), &words).await?);
-        words.push(one.reason);
+        words.push(reason);
         told(scope, EVENTS, &one.object(), &words).await?;
     }
     for one in &wrong {
@@ -124,12 +134,15 @@ pub(super) async fn apply(
     node: &str,
     description: &Value,
 ) -> Result<()> {
-    let object = json!({
+    Scope::apply(claims, name, a_claim(name, node, description)).await?;
+    Ok(())
+}
+
+fn a_claim(name: &str, node: &str, description: &Value) -> Value {
+    json!({
         "apiVersion": "hwameistor.io/v1alpha1", "kind": "LocalDiskClaim", "metadata": { "name": name },
         "spec": { "nodeName": node, "owner": names::owners::LOCAL_STORAGE, "description": description },
-    });
-    Scope::apply(claims, name, object).await?;
-    Ok(())
+    })
 }
 
 /// Waits until a claim for disks is Pending with a message that has all the words.
@@ -174,7 +187,7 @@ async fn given(scope: &Scope, node: &str) -> Result<Vec<(String, Option<String>)
     Ok(given)
 }
 
-/// Growth of a volume that is not there: the operation fails with a sentence.
+/// Growth of a volume that is not there: the operation is refused.
 pub(super) async fn growth_by_hand(scope: &Scope) -> Result<String> {
     let name = format!("{NAME}-by-hand");
     let operations: Api<LocalVolumeExpand> = scope.cluster();
@@ -182,21 +195,8 @@ pub(super) async fn growth_by_hand(scope: &Scope) -> Result<String> {
         "apiVersion": "hwameistor.io/v1alpha1", "kind": "LocalVolumeExpand", "metadata": { "name": name },
         "spec": { "volumeName": "pvc-of-nobody", "requiredCapacityBytes": 1 << 30 },
     });
-    Scope::apply(&operations, &name, object).await?;
-    let said = wait_for("the operation to fail", PATIENCE, || async {
-        let status = operations.get(&name).await?.status.unwrap_or_default();
-        let fits = status
-            .message
-            .contains("spec.volumeName is \"pvc-of-nobody\"");
-        Ok(if status.state == OperationState::Failed && fits {
-            Ok(status.message)
-        } else {
-            Err(Pending::because(format!("its status is {status:?}")))
-        })
-    })
-    .await?;
-    delete(&operations, &name).await?;
-    Ok(said)
+    let words = ["spec.volumeName is \"pvc-of-nobody\"", "no LocalVolume of that name"];
+    refused(&operations, &name, object, &words).await
 }
 
 /// Kinds that are not served are refused by the API server, in words of ours.
@@ -207,16 +207,6 @@ pub(super) async fn not_served(scope: &Scope) -> Result<String> {
         "apiVersion": "hwameistor.io/v1alpha1", "kind": "LocalVolumeMigrate", "metadata": { "name": name },
         "spec": { "volumeName": "pvc-of-nobody", "sourceNode": "n1", "targetNodesSuggested": ["n2"], "migrateAllVols": false },
     });
-    let refused = match Scope::apply(&operations, &name, object).await {
-        Ok(_) => {
-            delete(&operations, &name).await?;
-            bail!("the API server takes an object that nothing would come of");
-        }
-        Err(error) => format!("{error:#}"),
-    };
-    ensure!(
-        refused.contains("does not serve LocalVolumeMigrate"),
-        "it is refused with other words: {refused}"
-    );
-    Ok(refused)
+    let words = ["does not serve LocalVolumeMigrate"];
+    refused(&operations, &name, object, &words).await
 }
