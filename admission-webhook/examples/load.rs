@@ -39,8 +39,14 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 fn a_cluster() -> FakeApi {
     let api = FakeApi::new();
     for (kind, path) in [
-        ("MutatingWebhookConfiguration", "mutatingwebhookconfigurations/hwameistor-admission-mutate"),
-        ("ValidatingWebhookConfiguration", "validatingwebhookconfigurations/hwameistor-admission-validate"),
+        (
+            "MutatingWebhookConfiguration",
+            "mutatingwebhookconfigurations/hwameistor-admission-mutate",
+        ),
+        (
+            "ValidatingWebhookConfiguration",
+            "validatingwebhookconfigurations/hwameistor-admission-validate",
+        ),
     ] {
         api.put(
             &format!("/apis/admissionregistration.k8s.io/v1/{path}"),
@@ -55,14 +61,20 @@ fn a_cluster() -> FakeApi {
         json!({ "metadata": { "name": "ssd" }, "provisioner": "lvm.hwameistor.io", "parameters": { "poolClass": "SSD", "replicaNumber": "1" } }),
     );
     for node in ["n1", "n2", "n3"] {
-        api.put(&format!("/api/v1/nodes/{node}"), json!({ "metadata": { "name": node } }));
+        api.put(
+            &format!("/api/v1/nodes/{node}"),
+            json!({ "metadata": { "name": node } }),
+        );
         api.put(
             &format!("{ours}/localstoragenodes/{node}"),
             json!({ "metadata": { "name": node }, "spec": { "hostname": node, "topogoly": { "zone": "a" } },
                     "status": { "state": "Ready", "pools": { "LocalStorage_PoolSSD": { "class": "SSD", "totalCapacityBytes": 1_i64 << 40 } } } }),
         );
     }
-    api.put("/api/v1/namespaces/shop", json!({ "metadata": { "name": "shop", "labels": { "team": "a" } } }));
+    api.put(
+        "/api/v1/namespaces/shop",
+        json!({ "metadata": { "name": "shop", "labels": { "team": "a" } } }),
+    );
     for n in 0..100 {
         let (claim, volume) = (format!("data-{n}"), format!("pvc-{n}"));
         api.put(
@@ -95,7 +107,11 @@ fn a_cluster() -> FakeApi {
 
 /// The API server over HTTP. Watches get nothing, for ever: the objects never change.
 async fn answer(State(api): State<FakeApi>, request: Request) -> Response {
-    if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+    if request
+        .uri()
+        .query()
+        .is_some_and(|query| query.contains("watch=true"))
+    {
         let nothing = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
         return Body::from_stream(nothing).into_response();
     }
@@ -113,16 +129,36 @@ async fn answer(State(api): State<FakeApi>, request: Request) -> Response {
 }
 
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
-#[expect(clippy::disallowed_methods, reason = "it runs beside us until we end it, which hawser_command does not do")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it runs beside us until we end it, which hawser_command does not do"
+)]
 fn start(program: &str, kubeconfig: &Path, listen: SocketAddr, http: SocketAddr) -> Child {
     Command::new(program)
-        .args(["--identity", "load", "--namespace", "storage", "--service", "hook", "--log-level", "warn"])
+        .args([
+            "--identity",
+            "load",
+            "--namespace",
+            "storage",
+            "--service",
+            "hook",
+            "--log-level",
+            "warn",
+        ])
         .arg("--kubeconfig")
         .arg(kubeconfig)
-        .args(["--listen", &listen.to_string(), "--http-listen", &http.to_string()])
+        .args([
+            "--listen",
+            &listen.to_string(),
+            "--http-listen",
+            &http.to_string(),
+        ])
         .stdin(Stdio::null())
         .spawn()
         .unwrap()
@@ -172,13 +208,18 @@ fn a_review(group: &str, resource: &str, operation: &str, object: &Value, old: &
 
 /// A pod of usual size, with a sidecar, probes and environment: some 6 KiB.
 fn a_pod(claims: &[String]) -> Value {
-    let environment: Vec<Value> = (0..30).map(|n| json!({ "name": format!("SETTING_{n}"), "value": "x".repeat(40) })).collect();
+    let environment: Vec<Value> = (0..30)
+        .map(|n| json!({ "name": format!("SETTING_{n}"), "value": "x".repeat(40) }))
+        .collect();
     let container = |name: &str| {
         json!({ "name": name, "image": "registry.example/team/app@sha256:0123456789abcdef", "env": environment,
                 "resources": { "requests": { "cpu": "100m", "memory": "128Mi" } },
                 "livenessProbe": { "httpGet": { "path": "/livez", "port": 80 }, "periodSeconds": 10 } })
     };
-    let volumes: Vec<Value> = claims.iter().map(|c| json!({ "name": c, "persistentVolumeClaim": { "claimName": c } })).collect();
+    let volumes: Vec<Value> = claims
+        .iter()
+        .map(|c| json!({ "name": c, "persistentVolumeClaim": { "claimName": c } }))
+        .collect();
     json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "generateName": "web-5d8f-", "labels": { "app": "web" } }, "spec": {
         "containers": [container("app"), container("sidecar")], "schedulerName": "default-scheduler", "volumes": volumes } })
 }
@@ -192,28 +233,76 @@ struct Kind {
 }
 
 fn kinds() -> Vec<Kind> {
-    let claim = |size: &str| {
-        json!({ "metadata": { "name": "it" }, "spec": { "storageClassName": "ssd", "resources": { "requests": { "storage": size } } } })
+    let claim = |size: &str| json!({ "metadata": { "name": "it" }, "spec": { "storageClassName": "ssd", "resources": { "requests": { "storage": size } } } });
+    let pods: Vec<Value> = (0..100)
+        .map(|n| a_pod(&[format!("data-{n}"), format!("data-{}", (n + 3) % 100)]))
+        .collect();
+    let reviews = |resource: &str| {
+        pods.iter()
+            .map(|pod| a_review("", resource, "CREATE", pod, &json!(null)))
+            .collect()
     };
-    let pods: Vec<Value> = (0..100).map(|n| a_pod(&[format!("data-{n}"), format!("data-{}", (n + 3) % 100)])).collect();
-    let reviews = |resource: &str| pods.iter().map(|pod| a_review("", resource, "CREATE", pod, &json!(null))).collect();
-    let volume = |qos: &str| {
-        json!({ "metadata": { "name": "it" }, "spec": { "poolName": "LocalStorage_PoolSSD", "pvcNamespace": "shop", "pvcName": "data-1", "volumeQoS": { "iops": qos } } })
-    };
+    let volume = |qos: &str| json!({ "metadata": { "name": "it" }, "spec": { "poolName": "LocalStorage_PoolSSD", "pvcNamespace": "shop", "pvcName": "data-1", "volumeQoS": { "iops": qos } } });
     vec![
-        Kind { name: "pod with 2 bound claims, changed", path: "/mutate", share: 40, bodies: reviews("pods") },
-        Kind { name: "pod with 2 bound claims, allowed", path: "/validate", share: 40, bodies: reviews("pods") },
-        Kind { name: "claim, warned", path: "/validate", share: 10,
-            bodies: vec![a_review("", "persistentvolumeclaims", "CREATE", &claim("20Gi"), &json!(null))] },
-        Kind { name: "claim, refused", path: "/validate", share: 5,
-            bodies: vec![a_review("", "persistentvolumeclaims", "CREATE", &claim("200Gi"), &json!(null))] },
-        Kind { name: "volume of ours, changed by hand", path: "/validate", share: 5,
-            bodies: vec![a_review("hwameistor.io", "localvolumes", "UPDATE", &volume("300"), &volume("200"))] },
+        Kind {
+            name: "pod with 2 bound claims, changed",
+            path: "/mutate",
+            share: 40,
+            bodies: reviews("pods"),
+        },
+        Kind {
+            name: "pod with 2 bound claims, allowed",
+            path: "/validate",
+            share: 40,
+            bodies: reviews("pods"),
+        },
+        Kind {
+            name: "claim, warned",
+            path: "/validate",
+            share: 10,
+            bodies: vec![a_review(
+                "",
+                "persistentvolumeclaims",
+                "CREATE",
+                &claim("20Gi"),
+                &json!(null),
+            )],
+        },
+        Kind {
+            name: "claim, refused",
+            path: "/validate",
+            share: 5,
+            bodies: vec![a_review(
+                "",
+                "persistentvolumeclaims",
+                "CREATE",
+                &claim("200Gi"),
+                &json!(null),
+            )],
+        },
+        Kind {
+            name: "volume of ours, changed by hand",
+            path: "/validate",
+            share: 5,
+            bodies: vec![a_review(
+                "hwameistor.io",
+                "localvolumes",
+                "UPDATE",
+                &volume("300"),
+                &volume("200"),
+            )],
+        },
     ]
 }
 
 /// One client on one connection, as the API server has it: the kinds in turn by their shares; microseconds of each.
-async fn client(address: SocketAddr, bundle: String, kinds: &[Kind], count: usize, offset: usize) -> Vec<Vec<u32>> {
+async fn client(
+    address: SocketAddr,
+    bundle: String,
+    kinds: &[Kind],
+    count: usize,
+    offset: usize,
+) -> Vec<Vec<u32>> {
     let connector = trusting(&bundle);
     let mut stream = connect(address, &connector).await.unwrap();
     let mut times = vec![Vec::new(); kinds.len()];
@@ -237,7 +326,9 @@ async fn client(address: SocketAddr, bundle: String, kinds: &[Kind], count: usiz
 
 fn row(out: &mut String, name: &str, times: &mut [u32]) {
     times.sort_unstable();
-    let at = |permille: usize| f64::from(times[(times.len() * permille / 1000).min(times.len() - 1)]) / 1000.0;
+    let at = |permille: usize| {
+        f64::from(times[(times.len() * permille / 1000).min(times.len() - 1)]) / 1000.0
+    };
     let _ = writeln!(
         out,
         "| {name} | {} | {:.2} | {:.2} | {:.2} | {:.2} |",
@@ -252,7 +343,11 @@ fn row(out: &mut String, name: &str, times: &mut [u32]) {
 #[tokio::main(worker_threads = 2)]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |n: usize, otherwise: usize| arguments.get(n).map_or(otherwise, |text| text.parse().unwrap());
+    let number = |n: usize, otherwise: usize| {
+        arguments
+            .get(n)
+            .map_or(otherwise, |text| text.parse().unwrap())
+    };
     let Some(program) = arguments.first() else {
         eprintln!("usage: load PROGRAM [CLIENTS [REVIEWS]]");
         std::process::exit(2);
@@ -276,7 +371,8 @@ async fn main() {
     let mut webhook = start(program, &kubeconfig, listen, http);
     until_ready(http).await;
     let process = webhook.id();
-    let bundle = api.object(CONFIGURATION).unwrap()["webhooks"][0]["clientConfig"]["caBundle"].clone();
+    let bundle =
+        api.object(CONFIGURATION).unwrap()["webhooks"][0]["clientConfig"]["caBundle"].clone();
     let bundle: ByteString = serde_json::from_value(bundle).unwrap();
     let bundle = String::from_utf8(bundle.0).unwrap();
 
@@ -288,19 +384,34 @@ async fn main() {
     let results = futures::future::join_all(all).await;
     let (elapsed, after, cpu) = (began.elapsed(), memory(process), ticks(process) - cpu);
 
-    let mut out = String::from("| review | count | p50 ms | p99 ms | p99.9 ms | most ms |\n|---|---|---|---|---|---|\n");
+    let mut out = String::from(
+        "| review | count | p50 ms | p99 ms | p99.9 ms | most ms |\n|---|---|---|---|---|---|\n",
+    );
     let mut everything = Vec::new();
     for (n, kind) in kinds.iter().enumerate() {
-        let mut times: Vec<u32> = results.iter().flat_map(|result| result[n].iter().copied()).collect();
+        let mut times: Vec<u32> = results
+            .iter()
+            .flat_map(|result| result[n].iter().copied())
+            .collect();
         everything.extend_from_slice(&times);
         row(&mut out, kind.name, &mut times);
     }
     row(&mut out, "all", &mut everything);
     let count = each * clients;
-    println!("{clients} clients, {count} reviews in {:.1} s, {:.0} a second", elapsed.as_secs_f64(), f64::from(u32::try_from(count).unwrap()) / elapsed.as_secs_f64());
+    println!(
+        "{clients} clients, {count} reviews in {:.1} s, {:.0} a second",
+        elapsed.as_secs_f64(),
+        f64::from(u32::try_from(count).unwrap()) / elapsed.as_secs_f64()
+    );
     println!("{out}");
-    println!("processor time of the webhook: {} us a review", cpu * 10_000 / u64::try_from(count).unwrap());
-    println!("memory of the webhook (KiB): {} before, {} after, {} at most", before.0, after.0, after.1);
+    println!(
+        "processor time of the webhook: {} us a review",
+        cpu * 10_000 / u64::try_from(count).unwrap()
+    );
+    println!(
+        "memory of the webhook (KiB): {} before, {} after, {} at most",
+        before.0, after.0, after.1
+    );
     webhook.kill().unwrap();
     webhook.wait().unwrap();
 }

@@ -104,7 +104,11 @@ async fn certificate(
 ///
 /// # Errors
 /// Names the object that is of a kind that no watch tells of, or can't be read.
-pub fn router_over(objects: &[Value], client: Option<Client>, reader: Reader) -> Result<Router, String> {
+pub fn router_over(
+    objects: &[Value],
+    client: Option<Client>,
+    reader: Reader,
+) -> Result<Router, String> {
     let lookups = Lookups::default();
     for object in objects {
         tell(&lookups, object)?;
@@ -121,7 +125,9 @@ pub fn router_over(objects: &[Value], client: Option<Client>, reader: Reader) ->
 fn tell(lookups: &Lookups, object: &Value) -> Result<(), String> {
     fn apply<K: DeserializeOwned>(index: &impl Index<K>, object: &Value) -> Result<(), String> {
         let read = serde_json::from_value(object.clone());
-        index.apply(Arc::new(read.map_err(|error| format!("{object}: {error}"))?));
+        index.apply(Arc::new(
+            read.map_err(|error| format!("{object}: {error}"))?,
+        ));
         Ok(())
     }
     match object["kind"].as_str().unwrap_or_default() {

@@ -62,7 +62,13 @@ mod tests {
 
     #[test]
     fn timings_that_do_not_keep_two_holders_apart_are_refused() {
-        let words = ["admission-webhook", "--identity", "a", "--lease-duration", "5s"];
+        let words = [
+            "admission-webhook",
+            "--identity",
+            "a",
+            "--lease-duration",
+            "5s",
+        ];
         let error = try_parse_checked_from(words, Args::check).unwrap_err();
         assert!(error.to_string().contains("--lease-duration"), "{error}");
     }
@@ -76,7 +82,9 @@ mod tests {
             ("--service", ""),
             ("--certificate-folder", "here"),
         ] {
-            let error = try_parse_from::<Args>(["admission-webhook", "--identity", "a", flag, value]).unwrap_err();
+            let error =
+                try_parse_from::<Args>(["admission-webhook", "--identity", "a", flag, value])
+                    .unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains(flag), "{error}");
         }

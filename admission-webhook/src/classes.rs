@@ -26,9 +26,9 @@ fn parameters(class: &StorageClass, answer: &mut Answer) {
     match VolumeClass::parse_supported(&given) {
         Ok(_) => {}
         // Right, and served by another version: manifests that clusters have go on applying.
-        Err(error @ ParameterError::Unsupported { .. }) => answer.warnings.push(format!(
-            "claims of this class will get no volume: {error}"
-        )),
+        Err(error @ ParameterError::Unsupported { .. }) => answer
+            .warnings
+            .push(format!("claims of this class will get no volume: {error}")),
         Err(error) => answer.refuse(Because::Invalid, error.to_string()),
     }
 }
@@ -80,7 +80,12 @@ mod tests {
         }
         let mut answer = Answer::default();
         check(&serde_json::from_value(class).unwrap(), &mut answer);
-        assert!(answer.refusals.iter().all(|(because, _)| *because == Because::Invalid));
+        assert!(
+            answer
+                .refusals
+                .iter()
+                .all(|(because, _)| *because == Because::Invalid)
+        );
         let refusals = answer.refusals.into_iter().map(|(_, sentence)| sentence);
         (refusals.collect(), answer.warnings)
     }
@@ -113,7 +118,10 @@ mod tests {
             ),
         ] {
             let (refusals, _) = said(&json!({ "parameters": parameters }));
-            assert!(refusals.len() == 1 && refusals[0].contains(part), "{refusals:?}");
+            assert!(
+                refusals.len() == 1 && refusals[0].contains(part),
+                "{refusals:?}"
+            );
         }
         assert_eq!(said(&json!({ "parameters": null })).0.len(), 1);
     }
@@ -123,8 +131,12 @@ mod tests {
         let two = json!({ "parameters": { "poolClass": "SSD", "replicaNumber": "2" } });
         let (refusals, warnings) = said(&two);
         assert!(refusals.is_empty());
-        assert!(warnings[0].contains("\"replicaNumber\" is \"2\", which this version does not serve"));
-        let (refusals, warnings) = said(&json!({ "provisioner": names::DISK_DRIVER, "parameters": { "diskType": "HDD" } }));
+        assert!(
+            warnings[0].contains("\"replicaNumber\" is \"2\", which this version does not serve")
+        );
+        let (refusals, warnings) = said(
+            &json!({ "provisioner": names::DISK_DRIVER, "parameters": { "diskType": "HDD" } }),
+        );
         assert!(refusals.is_empty() && warnings[0].contains("not served by this version"));
     }
 
@@ -133,13 +145,18 @@ mod tests {
         for mode in [json!("Immediate"), json!(null)] {
             let (refusals, warnings) = said(&json!({ "volumeBindingMode": mode }));
             assert!(refusals.is_empty());
-            assert!(warnings[0].contains("use WaitForFirstConsumer"), "{warnings:?}");
+            assert!(
+                warnings[0].contains("use WaitForFirstConsumer"),
+                "{warnings:?}"
+            );
         }
         let zones = json!([{ "matchLabelExpressions": [{ "key": "topology.kubernetes.io/zone", "values": ["a"] }] }]);
         for mode in ["Immediate", "WaitForFirstConsumer"] {
-            let (refusals, _) = said(&json!({ "volumeBindingMode": mode, "allowedTopologies": zones }));
+            let (refusals, _) =
+                said(&json!({ "volumeBindingMode": mode, "allowedTopologies": zones }));
             assert!(
-                refusals[0].contains("\"topology.kubernetes.io/zone\", by which no volume can be placed"),
+                refusals[0]
+                    .contains("\"topology.kubernetes.io/zone\", by which no volume can be placed"),
                 "{refusals:?}"
             );
         }

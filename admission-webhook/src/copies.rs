@@ -184,6 +184,9 @@ mod tests {
             vec![Arc::new(a_replica("d", "x", "n3", "Ready"))],
             &BTreeSet::from([Key::cluster("c")]),
         );
-        assert_eq!((copies.on("n1"), copies.on("n3")), (vec!["w".to_owned()], vec!["x".to_owned()]));
+        assert_eq!(
+            (copies.on("n1"), copies.on("n3")),
+            (vec!["w".to_owned()], vec!["x".to_owned()])
+        );
     }
 }

@@ -136,7 +136,11 @@ impl Round<'_> {
         let known = self.lookups().spaces.get(&Key::cluster(namespace));
         let mut space = match known {
             Some(space) => space,
-            None => self.ask_all::<Namespace, Space>(namespace).await.there().unwrap_or_default(),
+            None => self
+                .ask_all::<Namespace, Space>(namespace)
+                .await
+                .there()
+                .unwrap_or_default(),
         };
         space.ignored |= namespace == KUBERNETES || namespace == self.gatherer.own_namespace;
         space
@@ -236,11 +240,19 @@ impl Round<'_> {
     pub(crate) async fn claim(&self, namespace: &str, name: &str) -> Found<Claim> {
         match self.lookups().claims.get(&Key::namespaced(namespace, name)) {
             Some(claim) => Found::There(claim),
-            None => self.ask_in::<PersistentVolumeClaim, Claim>(namespace, name).await,
+            None => {
+                self.ask_in::<PersistentVolumeClaim, Claim>(namespace, name)
+                    .await
+            }
         }
     }
 
-    async fn source(&self, namespace: &str, pod: &PodView, name: &str) -> (Source, ClassName, Labels) {
+    async fn source(
+        &self,
+        namespace: &str,
+        pod: &PodView,
+        name: &str,
+    ) -> (Source, ClassName, Labels) {
         match self.claim(namespace, name).await {
             Found::There(Claim {
                 volume: Some(volume),
@@ -351,7 +363,10 @@ impl Round<'_> {
         let key = Key::namespaced(namespace, set);
         let templates: Templates = match self.lookups().templates.get(&key) {
             Some(templates) => templates,
-            None => self.ask_in::<StatefulSet, Templates>(namespace, set).await.there()?,
+            None => self
+                .ask_in::<StatefulSet, Templates>(namespace, set)
+                .await
+                .there()?,
         };
         let template = templates.get(template)?.clone();
         Some((Source::New, template.class, template.labels))
@@ -376,7 +391,10 @@ impl Round<'_> {
         F: Fact<K>,
     {
         match &self.gatherer.client {
-            Some(client) => self.ask(Api::<K>::namespaced(client.clone(), namespace), name).await,
+            Some(client) => {
+                self.ask(Api::<K>::namespaced(client.clone(), namespace), name)
+                    .await
+            }
             None => Found::Unknown,
         }
     }

@@ -37,12 +37,21 @@ pub(crate) fn a_cluster() -> Lookups {
         })));
     }
     for (name, spec) in [
-        ("bound", json!({ "storageClassName": "local-ssd", "volumeName": "pvc-1" })),
-        ("static", json!({ "storageClassName": "", "volumeName": "by-hand" })),
+        (
+            "bound",
+            json!({ "storageClassName": "local-ssd", "volumeName": "pvc-1" }),
+        ),
+        (
+            "static",
+            json!({ "storageClassName": "", "volumeName": "by-hand" }),
+        ),
         ("fresh", json!({ "storageClassName": "local-ssd" })),
         ("plain", json!({})),
         ("none", json!({ "storageClassName": "" })),
-        ("files", json!({ "storageClassName": "nfs", "volumeName": "nfs-1" })),
+        (
+            "files",
+            json!({ "storageClassName": "nfs", "volumeName": "nfs-1" }),
+        ),
     ] {
         lookups.claims.apply(object::<PersistentVolumeClaim>(
             json!({ "metadata": { "name": name, "namespace": "shop" }, "spec": spec }),
@@ -122,7 +131,10 @@ async fn bound_claims_have_the_copies_of_their_volume() {
     assert_eq!(nodes(&bound.source), wanted);
     assert_eq!(bound.class.as_deref(), Some("local-ssd"));
     // A volume made by hand has another name than what it holds.
-    assert_eq!(nodes(&claim("static").await.source), [("n3".to_owned(), true)]);
+    assert_eq!(
+        nodes(&claim("static").await.source),
+        [("n3".to_owned(), true)]
+    );
     let files = Source::Bound {
         driver: Driver::Foreign,
         copies: Vec::new(),
@@ -133,10 +145,16 @@ async fn bound_claims_have_the_copies_of_their_volume() {
 #[tokio::test]
 async fn claims_that_do_not_exist_yet_are_what_their_template_says() {
     let data = claim("data-db-0").await;
-    assert_eq!((data.source, data.class.as_deref()), (Source::New, Some("local-ssd")));
+    assert_eq!(
+        (data.source, data.class.as_deref()),
+        (Source::New, Some("local-ssd"))
+    );
     assert_eq!(data.labels.unwrap()["tier"], "db");
     let log = claim("log-files-db-0").await;
-    assert_eq!((log.source, log.class.as_deref()), (Source::New, Some("local-ssd")));
+    assert_eq!(
+        (log.source, log.class.as_deref()),
+        (Source::New, Some("local-ssd"))
+    );
     assert_eq!(claim("other-db-0").await.source, Source::Missing);
     assert_eq!(claim("data-db-1").await.source, Source::Missing);
 }
@@ -144,7 +162,10 @@ async fn claims_that_do_not_exist_yet_are_what_their_template_says() {
 #[tokio::test]
 async fn only_the_classes_asked_for_are_gathered() {
     let gatherer = a_gatherer(None);
-    let known = gatherer.round().pod("shop", &a_pod(&["plain", "none", "files"])).await;
+    let known = gatherer
+        .round()
+        .pod("shop", &a_pod(&["plain", "none", "files"]))
+        .await;
     assert_eq!(known.classes.keys().collect::<Vec<_>>(), ["local-ssd"]);
     assert_eq!(known.claims["none"].class, None);
 }

@@ -23,25 +23,27 @@ pub(crate) enum Nodes {
     None,
     /// These, at most [`FEW`].
     Few(BTreeSet<Arc<str>>),
-    /// More than [`FEW`].
-    Many,
+    /// These, more than [`FEW`]: shared, and not to be named.
+    Many(Arc<BTreeSet<Arc<str>>>),
 }
 
 impl Nodes {
-    /// Those that are in both. Of two that are many, many: that none is in both is the extender's to say.
+    /// Those that are in both. Two that are many are not compared one by one, which would take long and name nobody: whether a node is in
+    /// both is the extender's to say.
     pub(crate) fn and(self, other: Self) -> Self {
+        let few = |few: BTreeSet<Arc<str>>, all: &BTreeSet<Arc<str>>| {
+            let both: BTreeSet<_> = few.into_iter().filter(|n| all.contains(n)).collect();
+            if both.is_empty() {
+                Self::None
+            } else {
+                Self::Few(both)
+            }
+        };
         match (self, other) {
             (Self::None, _) | (_, Self::None) => Self::None,
-            (Self::Many, other) | (other, Self::Many) => other,
-            (Self::Few(one), Self::Few(other)) => Self::few(&one & &other),
-        }
-    }
-
-    fn few(nodes: BTreeSet<Arc<str>>) -> Self {
-        match nodes.len() {
-            0 => Self::None,
-            1..=FEW => Self::Few(nodes),
-            _ => Self::Many,
+            (Self::Many(one), Self::Many(_)) => Self::Many(one),
+            (Self::Few(one), Self::Many(all)) | (Self::Many(all), Self::Few(one)) => few(one, &all),
+            (Self::Few(one), Self::Few(other)) => few(one, &other),
         }
     }
 }
@@ -75,7 +77,7 @@ impl Room {
 #[derive(Debug, Default)]
 struct State {
     rooms: BTreeMap<Arc<str>, Room>,
-    by_class: BTreeMap<PoolClass, BTreeSet<Arc<str>>>,
+    by_class: BTreeMap<PoolClass, Arc<BTreeSet<Arc<str>>>>,
 }
 
 impl State {
@@ -84,7 +86,7 @@ impl State {
         let name: Arc<str> = name.into();
         for class in &room.classes {
             let nodes = self.by_class.entry(class.clone()).or_default();
-            nodes.insert(name.clone());
+            Arc::make_mut(nodes).insert(name.clone());
         }
         self.rooms.insert(name, room);
     }
@@ -95,7 +97,7 @@ impl State {
         };
         for class in &room.classes {
             if let Some(nodes) = self.by_class.get_mut(class) {
-                nodes.remove(name);
+                Arc::make_mut(nodes).remove(name);
             }
         }
     }
@@ -110,9 +112,9 @@ impl Pools {
     pub(crate) fn with(&self, class: &PoolClass) -> Nodes {
         let state = self.0.read();
         match state.by_class.get(class) {
-            None => Nodes::None,
-            Some(nodes) if nodes.len() > FEW => Nodes::Many,
-            Some(nodes) => Nodes::few(nodes.clone()),
+            Some(nodes) if nodes.len() > FEW => Nodes::Many(nodes.clone()),
+            Some(nodes) if !nodes.is_empty() => Nodes::Few((**nodes).clone()),
+            Some(_) | None => Nodes::None,
         }
     }
 
@@ -172,7 +174,7 @@ mod tests {
     fn names(nodes: &Nodes) -> Vec<&str> {
         match nodes {
             Nodes::Few(nodes) => nodes.iter().map(|node| &**node).collect(),
-            Nodes::None | Nodes::Many => Vec::new(),
+            Nodes::None | Nodes::Many(_) => Vec::new(),
         }
     }
 
@@ -199,14 +201,17 @@ mod tests {
     fn above_some_they_are_many_and_many_narrow_nothing() {
         let pools = Pools::default();
         for n in 0..=FEW {
-            assert_ne!(pools.with(&PoolClass::SSD), Nodes::Many);
+            assert!(!matches!(pools.with(&PoolClass::SSD), Nodes::Many(_)));
             pools.apply(a_node(&format!("n{n}"), "Ready", "SSD"));
         }
-        assert_eq!(pools.with(&PoolClass::SSD), Nodes::Many);
+        let many = || pools.with(&PoolClass::SSD);
+        assert!(matches!(many(), Nodes::Many(_)));
         let few = |names: &[&str]| Nodes::Few(names.iter().map(|n| Arc::from(*n)).collect());
-        assert_eq!(Nodes::Many.and(few(&["a"])), few(&["a"]));
+        assert_eq!(many().and(few(&["n1", "elsewhere"])), few(&["n1"]));
+        assert_eq!(few(&["elsewhere"]).and(many()), Nodes::None);
+        assert_eq!(many().and(many()), many());
         assert_eq!(few(&["a", "b"]).and(few(&["b", "c"])), few(&["b"]));
         assert_eq!(few(&["a"]).and(few(&["b"])), Nodes::None);
-        assert_eq!(Nodes::None.and(Nodes::Many), Nodes::None);
+        assert_eq!(Nodes::None.and(many()), Nodes::None);
     }
 }

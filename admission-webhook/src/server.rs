@@ -73,7 +73,10 @@ pub fn serve(
         .http1_only()
         .first_request_timeout(limits.first_request)
         .handle(handle.clone());
-    server.http_builder().http1().header_read_timeout(limits.idle);
+    server
+        .http_builder()
+        .http1()
+        .header_read_timeout(limits.idle);
     shutdown.run("webhook server", server.serve(router.into_make_service()));
     let stopping = shutdown.stopping();
     shutdown.spawn("webhook server's end", async move {

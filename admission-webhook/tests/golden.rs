@@ -24,10 +24,26 @@ use tower::ServiceExt;
 fn a_cluster() -> Vec<Value> {
     let mut all = Vec::new();
     for (name, provisioner, parameters) in [
-        ("ssd", "lvm.hwameistor.io", json!({ "poolClass": "SSD", "replicaNumber": "1" })),
-        ("hdd", "lvm.hwameistor.io", json!({ "poolClass": "HDD", "replicaNumber": "1" })),
-        ("nvme", "lvm.hwameistor.io", json!({ "poolClass": "NVMe", "replicaNumber": "1" })),
-        ("pair", "lvm.hwameistor.io", json!({ "poolClass": "SSD", "replicaNumber": "2" })),
+        (
+            "ssd",
+            "lvm.hwameistor.io",
+            json!({ "poolClass": "SSD", "replicaNumber": "1" }),
+        ),
+        (
+            "hdd",
+            "lvm.hwameistor.io",
+            json!({ "poolClass": "HDD", "replicaNumber": "1" }),
+        ),
+        (
+            "nvme",
+            "lvm.hwameistor.io",
+            json!({ "poolClass": "NVMe", "replicaNumber": "1" }),
+        ),
+        (
+            "pair",
+            "lvm.hwameistor.io",
+            json!({ "poolClass": "SSD", "replicaNumber": "2" }),
+        ),
         ("disk", "disk.hwameistor.io", json!({ "diskType": "HDD" })),
         ("nfs", "nfs.example", json!({ "server": "x" })),
     ] {
@@ -37,7 +53,10 @@ fn a_cluster() -> Vec<Value> {
     }
     let mut node = |name: &str, zone: &str, classes: &[&str]| {
         let pools = classes.iter().map(|class| {
-            (format!("LocalStorage_Pool{class}"), json!({ "class": class, "totalCapacityBytes": 1_i64 << 40 }))
+            (
+                format!("LocalStorage_Pool{class}"),
+                json!({ "class": class, "totalCapacityBytes": 1_i64 << 40 }),
+            )
         });
         let pools: serde_json::Map<String, Value> = pools.collect();
         all.push(json!({ "kind": "LocalStorageNode", "metadata": { "name": name },
@@ -58,14 +77,20 @@ fn a_cluster() -> Vec<Value> {
         ("mirrored", "pair", vec![good("n1"), good("n3")]),
         ("syncing", "pair", vec![good("n3"), ("n4", "Ready", false)]),
         ("making", "ssd", vec![("n4", "Creating", false)]),
-        ("moving", "pair", vec![good("n4"), ("n3", "ToBeDeleted", true)]),
+        (
+            "moving",
+            "pair",
+            vec![good("n4"), ("n3", "ToBeDeleted", true)],
+        ),
         ("lost", "ssd", vec![]),
     ] {
         let volume = format!("pvc-{claim}");
         all.push(json!({ "kind": "PersistentVolumeClaim", "metadata": { "name": claim, "namespace": "shop" },
             "spec": { "storageClassName": class, "volumeName": volume } }));
-        all.push(json!({ "kind": "PersistentVolume", "metadata": { "name": volume },
-            "spec": { "csi": { "driver": "lvm.hwameistor.io", "volumeHandle": volume } } }));
+        all.push(
+            json!({ "kind": "PersistentVolume", "metadata": { "name": volume },
+            "spec": { "csi": { "driver": "lvm.hwameistor.io", "volumeHandle": volume } } }),
+        );
         for (node, state, synced) in copies {
             all.push(json!({ "kind": "LocalVolumeReplica", "metadata": { "name": format!("{volume}-{node}") },
                 "spec": { "volumeName": volume, "nodeName": node }, "status": { "state": state, "synced": synced } }));
@@ -79,10 +104,19 @@ fn a_cluster() -> Vec<Value> {
         ("new-disk", json!({ "storageClassName": "disk" })),
         ("plain", json!({})),
         ("none", json!({ "storageClassName": "" })),
-        ("again", json!({ "storageClassName": "", "volumeName": "by-hand" })),
-        ("files", json!({ "storageClassName": "nfs", "volumeName": "nfs-1" })),
+        (
+            "again",
+            json!({ "storageClassName": "", "volumeName": "by-hand" }),
+        ),
+        (
+            "files",
+            json!({ "storageClassName": "nfs", "volumeName": "nfs-1" }),
+        ),
         ("new-files", json!({ "storageClassName": "nfs" })),
-        ("raw", json!({ "storageClassName": "disk", "volumeName": "raw-1" })),
+        (
+            "raw",
+            json!({ "storageClassName": "disk", "volumeName": "raw-1" }),
+        ),
     ] {
         all.push(json!({ "kind": "PersistentVolumeClaim", "metadata": { "name": name, "namespace": "shop" }, "spec": spec }));
     }
@@ -91,14 +125,18 @@ fn a_cluster() -> Vec<Value> {
         ("nfs-1", "nfs.example", "x"),
         ("raw-1", "disk.hwameistor.io", "raw-1"),
     ] {
-        all.push(json!({ "kind": "PersistentVolume", "metadata": { "name": name },
-            "spec": { "csi": { "driver": driver, "volumeHandle": handle } } }));
+        all.push(
+            json!({ "kind": "PersistentVolume", "metadata": { "name": name },
+            "spec": { "csi": { "driver": driver, "volumeHandle": handle } } }),
+        );
     }
-    all.push(json!({ "kind": "StatefulSet", "metadata": { "name": "db", "namespace": "shop" },
+    all.push(
+        json!({ "kind": "StatefulSet", "metadata": { "name": "db", "namespace": "shop" },
         "spec": { "serviceName": "db", "selector": {}, "template": {}, "volumeClaimTemplates": [
             { "metadata": { "name": "data" }, "spec": { "storageClassName": "ssd" } },
             { "metadata": { "name": "log" }, "spec": { "storageClassName": "hdd" } }
-        ] } }));
+        ] } }),
+    );
     all.push(json!({ "kind": "Namespace", "metadata": { "name": "quiet", "labels": { "hwameistor.io/webhook": "ignore" } } }));
     all.push(json!({ "kind": "Namespace", "metadata": { "name": "shop", "labels": {} } }));
     all
@@ -112,7 +150,8 @@ fn required_in_shop() -> Value {
 fn a_router(more: &[Value]) -> Router {
     let objects = [a_cluster(), more.to_vec()].concat();
     // Whatever is not in memory is not there.
-    app::router_over(&objects, Some(FakeApi::new().client()), Reader::default()).unwrap_or_else(|e| panic!("{e}"))
+    app::router_over(&objects, Some(FakeApi::new().client()), Reader::default())
+        .unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// A pod as the API server sends it: defaulted, with fields that the webhook never looks at.
@@ -134,8 +173,7 @@ fn a_pod(controller: Option<(&str, &str)>, claims: &[&str]) -> Value {
     match controller {
         None => pod["metadata"]["name"] = json!("bare"),
         Some((kind, name)) => {
-            pod["metadata"]["ownerReferences"] =
-                json!([{ "apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "u", "controller": true }]);
+            pod["metadata"]["ownerReferences"] = json!([{ "apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "u", "controller": true }]);
             if kind == "StatefulSet" {
                 pod["metadata"]["name"] = json!(format!("{name}-0"));
             } else {
@@ -160,16 +198,28 @@ fn a_review(pod: &Value, dry_run: bool) -> Value {
 /// The patch (null: none) and the warnings.
 async fn ask(router: &Router, pod: &Value, dry_run: bool) -> (Value, Value) {
     let body = Body::from(a_review(pod, dry_run).to_string());
-    let request = Request::post("/mutate").body(body).unwrap_or_else(|e| panic!("{e}"));
-    let response = router.clone().oneshot(request).await.unwrap_or_else(|e| match e {});
-    let body = response.into_body().collect().await.unwrap_or_else(|e| panic!("{e}"));
-    let mut answer: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_else(|e| panic!("{e}"));
+    let request = Request::post("/mutate")
+        .body(body)
+        .unwrap_or_else(|e| panic!("{e}"));
+    let response = router
+        .clone()
+        .oneshot(request)
+        .await
+        .unwrap_or_else(|e| match e {});
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .unwrap_or_else(|e| panic!("{e}"));
+    let mut answer: Value =
+        serde_json::from_slice(&body.to_bytes()).unwrap_or_else(|e| panic!("{e}"));
     let answer = answer["response"].take();
     assert_eq!(answer["allowed"], true);
     let patch = match &answer["patch"] {
         Value::Null => Value::Null,
         encoded => {
-            let bytes: k8s_openapi::ByteString = serde_json::from_value(encoded.clone()).unwrap_or_else(|e| panic!("{e}"));
+            let bytes: k8s_openapi::ByteString =
+                serde_json::from_value(encoded.clone()).unwrap_or_else(|e| panic!("{e}"));
             serde_json::from_slice(&bytes.0).unwrap_or_else(|e| panic!("{e}"))
         }
     };
@@ -180,16 +230,29 @@ async fn ask(router: &Router, pod: &Value, dry_run: bool) -> (Value, Value) {
 fn kept(before: &Value, after: &Value, path: &str) -> Result<(), String> {
     match (before, after) {
         (Value::Null, _) => Ok(()),
-        (Value::Object(before), Value::Object(after)) => before.iter().try_for_each(|(key, value)| {
-            let path = format!("{path}/{key}");
-            kept(value, after.get(key).ok_or(format!("{path} is gone"))?, &path)
-        }),
-        (Value::Array(before), Value::Array(after)) => before.iter().enumerate().try_for_each(|(n, value)| {
-            let path = format!("{path}/{n}");
-            kept(value, after.get(n).ok_or(format!("{path} is gone"))?, &path)
-        }),
+        (Value::Object(before), Value::Object(after)) => {
+            before.iter().try_for_each(|(key, value)| {
+                let path = format!("{path}/{key}");
+                kept(
+                    value,
+                    after.get(key).ok_or(format!("{path} is gone"))?,
+                    &path,
+                )
+            })
+        }
+        (Value::Array(before), Value::Array(after)) => {
+            before.iter().enumerate().try_for_each(|(n, value)| {
+                let path = format!("{path}/{n}");
+                kept(value, after.get(n).ok_or(format!("{path} is gone"))?, &path)
+            })
+        }
         (before, after) if before == after => Ok(()),
-        (Value::String(name), _) if path == "/spec/schedulerName" && (name.is_empty() || name == "default-scheduler") => Ok(()),
+        (Value::String(name), _)
+            if path == "/spec/schedulerName"
+                && (name.is_empty() || name == "default-scheduler") =>
+        {
+            Ok(())
+        }
         (before, after) => Err(format!("{path} was {before} and is {after}")),
     }
 }
@@ -197,17 +260,28 @@ fn kept(before: &Value, after: &Value, path: &str) -> Result<(), String> {
 /// Asks, checks what holds for all cases, and compares with the case's file.
 async fn case(name: &str, router: &Router, pod: Value) {
     let (patch, warnings) = ask(router, &pod, false).await;
-    assert_eq!(ask(router, &pod, true).await, (patch.clone(), warnings.clone()), "{name}: dry-run");
+    assert_eq!(
+        ask(router, &pod, true).await,
+        (patch.clone(), warnings.clone()),
+        "{name}: dry-run"
+    );
     let mut after = pod.clone();
     if !patch.is_null() {
-        let patch: json_patch::Patch = serde_json::from_value(patch.clone()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let patch: json_patch::Patch =
+            serde_json::from_value(patch.clone()).unwrap_or_else(|e| panic!("{name}: {e}"));
         json_patch::patch(&mut after, &patch).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
     assert_eq!(kept(&pod, &after, ""), Ok(()), "{name}");
-    assert_eq!(ask(router, &after, false).await.0, Value::Null, "{name}: second pass");
+    assert_eq!(
+        ask(router, &after, false).await.0,
+        Value::Null,
+        "{name}: second pass"
+    );
     let spec = |pod: &Value| {
         let mut spec = pod["spec"].clone();
-        let members = spec.as_object_mut().unwrap_or_else(|| panic!("{name}: no spec"));
+        let members = spec
+            .as_object_mut()
+            .unwrap_or_else(|| panic!("{name}: no spec"));
         members.retain(|key, _| !matches!(key.as_str(), "containers" | "fieldOfTomorrow"));
         spec
     };
@@ -263,7 +337,10 @@ async fn claims_without_a_volume() {
         ("new", &["new"][..]),
         ("new-default-class", &["plain"]),
         ("new-two-classes", &["new", "new-hdd"]),
-        ("new-two-classes-on-no-common-node", &["new-hdd", "new-nvme"]),
+        (
+            "new-two-classes-on-no-common-node",
+            &["new-hdd", "new-nvme"],
+        ),
         ("new-many-nodes-have-such-pools", &["new-nvme"]),
         ("new-class-not-served", &["new-pair"]),
         ("new-whole-disk", &["new-disk"]),
@@ -273,7 +350,12 @@ async fn claims_without_a_volume() {
         case(name, &router, a_pod(None, claims)).await;
     }
     let set = Some(("StatefulSet", "db"));
-    case("statefulset-claims-to-come", &router, a_pod(set, &["data-db-0", "log-db-0"])).await;
+    case(
+        "statefulset-claims-to-come",
+        &router,
+        a_pod(set, &["data-db-0", "log-db-0"]),
+    )
+    .await;
     for (name, class) in [
         ("ephemeral", Some("hdd")),
         ("ephemeral-default-class", None),
@@ -285,7 +367,12 @@ async fn claims_without_a_volume() {
     // Where the default class is another's, a claim that comes later is not taken for ours.
     let other = json!({ "kind": "StorageClass", "metadata": { "name": "zfs", "creationTimestamp": "2026-01-01T00:00:00Z",
         "annotations": { "storageclass.kubernetes.io/is-default-class": "true" } }, "provisioner": "zfs.example" });
-    case("claim-after-the-pod-default-of-others", &a_router(&[other]), a_pod(None, &["tomorrow"])).await;
+    case(
+        "claim-after-the-pod-default-of-others",
+        &a_router(&[other]),
+        a_pod(None, &["tomorrow"]),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -298,9 +385,20 @@ async fn claims_of_others() {
     ] {
         case(name, &router, a_pod(None, claims)).await;
     }
-    let volumes = json!([{ "name": "x", "emptyDir": {} }, { "name": "y", "configMap": { "name": "z" } }]);
-    case("no-claims", &router, with(a_pod(None, &[]), "/spec/volumes", volumes)).await;
-    case("no-volumes", &router, with(a_pod(None, &[]), "/spec/volumes", json!(null))).await;
+    let volumes =
+        json!([{ "name": "x", "emptyDir": {} }, { "name": "y", "configMap": { "name": "z" } }]);
+    case(
+        "no-claims",
+        &router,
+        with(a_pod(None, &[]), "/spec/volumes", volumes),
+    )
+    .await;
+    case(
+        "no-volumes",
+        &router,
+        with(a_pod(None, &[]), "/spec/volumes", json!(null)),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -329,7 +427,8 @@ async fn every_controller() {
 #[tokio::test]
 async fn what_the_user_wrote() {
     let router = a_router(&[]);
-    let affinity = |node: Value| json!({ "nodeAffinity": node, "podAntiAffinity": { "someday": [1, 2] } });
+    let affinity =
+        |node: Value| json!({ "nodeAffinity": node, "podAntiAffinity": { "someday": [1, 2] } });
     let theirs = json!({
         "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
             { "matchExpressions": [{ "key": "zone", "operator": "In", "values": ["a"] }] }
@@ -345,18 +444,54 @@ async fn what_the_user_wrote() {
     };
     for (name, scheduler, written) in [
         ("user-scheduler", "mine", json!(null)),
-        ("user-scheduler-is-ours", "hwameistor-scheduler", json!(null)),
+        (
+            "user-scheduler-is-ours",
+            "hwameistor-scheduler",
+            json!(null),
+        ),
         ("user-no-scheduler", "", json!(null)),
-        ("user-affinity", "default-scheduler", affinity(theirs.clone())),
+        (
+            "user-affinity",
+            "default-scheduler",
+            affinity(theirs.clone()),
+        ),
         ("user-affinity-and-scheduler", "mine", affinity(theirs)),
-        ("user-affinity-for-pods-only", "default-scheduler", json!({ "podAffinity": {} })),
-        ("user-affinity-empty", "default-scheduler", affinity(json!({}))),
-        ("user-affinity-null", "default-scheduler", affinity(json!(null))),
-        ("user-prefers-where-its-data-is", "default-scheduler", affinity(ours(3, "n3"))),
-        ("user-prefers-another-node-by-our-label", "default-scheduler", affinity(ours(70, "n9"))),
-        ("user-prefers-another-node-with-all-weight", "default-scheduler", affinity(ours(100, "n9"))),
+        (
+            "user-affinity-for-pods-only",
+            "default-scheduler",
+            json!({ "podAffinity": {} }),
+        ),
+        (
+            "user-affinity-empty",
+            "default-scheduler",
+            affinity(json!({})),
+        ),
+        (
+            "user-affinity-null",
+            "default-scheduler",
+            affinity(json!(null)),
+        ),
+        (
+            "user-prefers-where-its-data-is",
+            "default-scheduler",
+            affinity(ours(3, "n3")),
+        ),
+        (
+            "user-prefers-another-node-by-our-label",
+            "default-scheduler",
+            affinity(ours(70, "n9")),
+        ),
+        (
+            "user-prefers-another-node-with-all-weight",
+            "default-scheduler",
+            affinity(ours(100, "n9")),
+        ),
     ] {
-        let pod = with(a_pod(None, &["syncing"]), "/spec/schedulerName", json!(scheduler));
+        let pod = with(
+            a_pod(None, &["syncing"]),
+            "/spec/schedulerName",
+            json!(scheduler),
+        );
         case(name, &router, with(pod, "/spec/affinity", written)).await;
     }
 }
@@ -365,8 +500,22 @@ async fn what_the_user_wrote() {
 async fn pods_to_be_left_alone() {
     let router = a_router(&[]);
     let pod = || a_pod(None, &["one"]);
-    case("left-pod-opts-out", &router, with(pod(), "/metadata/labels", json!({ "hwameistor.io/webhook": "ignore" }))).await;
-    case("left-has-a-node", &router, with(pod(), "/spec/nodeName", json!("n1"))).await;
+    case(
+        "left-pod-opts-out",
+        &router,
+        with(
+            pod(),
+            "/metadata/labels",
+            json!({ "hwameistor.io/webhook": "ignore" }),
+        ),
+    )
+    .await;
+    case(
+        "left-has-a-node",
+        &router,
+        with(pod(), "/spec/nodeName", json!("n1")),
+    )
+    .await;
     for namespace in ["quiet", "kube-system", "hwameistor"] {
         let pod = with(pod(), "/metadata/namespace", json!(namespace));
         case(&format!("left-namespace-{namespace}"), &router, pod).await;
@@ -377,13 +526,21 @@ async fn pods_to_be_left_alone() {
 async fn locality_required_by_a_policy() {
     let router = a_router(&[required_in_shop()]);
     case("required", &router, a_pod(None, &["one"])).await;
-    case("required-one-copy-behind", &router, a_pod(None, &["syncing"])).await;
-    case("required-two-nodes", &router, a_pod(None, &["one", "mirrored"])).await;
+    case(
+        "required-one-copy-behind",
+        &router,
+        a_pod(None, &["syncing"]),
+    )
+    .await;
+    case(
+        "required-two-nodes",
+        &router,
+        a_pod(None, &["one", "mirrored"]),
+    )
+    .await;
     case("required-new-claim", &router, a_pod(None, &["new"])).await;
     case("required-no-copy-known", &router, a_pod(None, &["lost"])).await;
-    let required = |terms: Value| {
-        json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } } })
-    };
+    let required = |terms: Value| json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } } });
     for (name, affinity) in [
         // Either term may hold, so each gets it; one without requirements matches no node and stays so.
         (
@@ -396,9 +553,26 @@ async fn locality_required_by_a_policy() {
             ])),
         ),
         ("required-user-null", required(json!(null))),
-        ("required-daemonset", required(json!([{ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": ["n3"] }] }]))),
-        ("required-user-only-prefers", json!({ "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [] } })),
+        (
+            "required-daemonset",
+            required(
+                json!([{ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": ["n3"] }] }]),
+            ),
+        ),
+        (
+            "required-user-only-prefers",
+            json!({ "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [] } }),
+        ),
     ] {
-        case(name, &router, with(a_pod(None, &["one", "mirrored"]), "/spec/affinity", affinity)).await;
+        case(
+            name,
+            &router,
+            with(
+                a_pod(None, &["one", "mirrored"]),
+                "/spec/affinity",
+                affinity,
+            ),
+        )
+        .await;
     }
 }

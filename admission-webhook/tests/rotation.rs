@@ -29,6 +29,7 @@ use hawser_runtime::tls::{ReloadingCertificate, install_provider};
 use k8s_openapi::ByteString;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 const SECRET: &str = "/api/v1/namespaces/storage/secrets/hwameistor-admission-ca";
 const CONFIGURATIONS: [(&str, &str); 2] = [
@@ -54,24 +55,39 @@ struct Tally {
     /// Certificates that were seen.
     seen: Mutex<BTreeSet<Vec<u8>>>,
     stop: AtomicBool,
+    /// Told after each connection.
+    progress: Notify,
 }
 
 impl Tally {
     fn total(&self) -> usize {
-        self.done.iter().map(|done| done.load(Ordering::Relaxed)).sum()
+        self.done
+            .iter()
+            .map(|done| done.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Until each client has begun two connections since now: by then it has looked at whom to trust.
     async fn all_have_looked(&self) {
-        let before: Vec<usize> = self.done.iter().map(|done| done.load(Ordering::Relaxed)).collect();
+        let before: Vec<usize> = self
+            .done
+            .iter()
+            .map(|done| done.load(Ordering::Relaxed))
+            .collect();
+        let looked = |(n, before): (usize, &usize)| {
+            self.done[n].load(Ordering::Relaxed) >= before + 2 * ON_ONE_CONNECTION
+        };
+        self.until(|| before.iter().enumerate().all(looked)).await;
+    }
+
+    /// Until this holds, or a request has failed.
+    async fn until(&self, holds: impl Fn() -> bool) {
         loop {
-            let looked = |(n, before): (usize, &usize)| {
-                self.done[n].load(Ordering::Relaxed) >= before + 2 * ON_ONE_CONNECTION
-            };
-            if before.iter().enumerate().all(looked) || self.stop.load(Ordering::Relaxed) {
+            let told = self.progress.notified();
+            if holds() || self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            tokio::task::yield_now().await;
+            told.await;
         }
     }
 }
@@ -97,9 +113,14 @@ async fn client(n: usize, replicas: &[SocketAddr], bundle: impl Fn() -> String, 
             let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
             tally.seen.lock().insert(certificate);
             for _ in 0..ON_ONE_CONNECTION {
-                let path = if turn.is_multiple_of(2) { "/mutate" } else { "/validate" };
+                let path = if turn.is_multiple_of(2) {
+                    "/mutate"
+                } else {
+                    "/validate"
+                };
                 let (status, answer) = exchange(&mut stream, path, &body).await?;
-                let answer: Value = serde_json::from_slice(&answer).map_err(std::io::Error::other)?;
+                let answer: Value =
+                    serde_json::from_slice(&answer).map_err(std::io::Error::other)?;
                 if status != "HTTP/1.1 200 OK" || answer["response"]["allowed"] != true {
                     return Err(std::io::Error::other(format!("{status} {answer}")));
                 }
@@ -111,6 +132,7 @@ async fn client(n: usize, replicas: &[SocketAddr], bundle: impl Fn() -> String, 
             tally.failures.lock().push(error.to_string());
             tally.stop.store(true, Ordering::Relaxed);
         }
+        tally.progress.notify_waiters();
     }
 }
 
@@ -175,14 +197,15 @@ async fn twenty_thousand_requests_over_nine_forced_rotations_with_two_replicas()
                 }
             }
         }
-        while tally.total() < REQUESTS && !tally.stop.load(Ordering::Relaxed) {
-            tokio::task::yield_now().await;
-        }
+        tally.until(|| tally.total() >= REQUESTS).await;
         tally.stop.store(true, Ordering::Relaxed);
     };
     tokio::join!(rotating, futures::future::join_all(clients));
     let (total, seen) = (tally.total(), tally.seen.lock().len());
-    println!("{total} requests, {seen} certificates seen, {} failures", tally.failures.lock().len());
+    println!(
+        "{total} requests, {seen} certificates seen, {} failures",
+        tally.failures.lock().len()
+    );
     assert_eq!(*tally.failures.lock(), Vec::<String>::new());
     assert!(total >= REQUESTS);
     // Every rotation has reached the wire.
@@ -226,7 +249,10 @@ async fn four_thousand_requests_while_kubelet_swaps_the_files() {
     );
     let replicas = [address.unwrap()];
     // Who brings the files trusts the next one before it comes.
-    let bundle: String = pairs.iter().map(|(certificate, _)| certificate.as_str()).collect();
+    let bundle: String = pairs
+        .iter()
+        .map(|(certificate, _)| certificate.as_str())
+        .collect();
     let tally = Tally::default();
     let clients = (0..CLIENTS).map(|n| client(n, &replicas, || bundle.clone(), &tally));
     let swapping = async {
@@ -236,13 +262,15 @@ async fn four_thousand_requests_while_kubelet_swaps_the_files() {
             assert!(certificate.reload().await.unwrap());
             tally.all_have_looked().await;
         }
-        while tally.total() < REQUESTS && !tally.stop.load(Ordering::Relaxed) {
-            tokio::task::yield_now().await;
-        }
+        tally.until(|| tally.total() >= REQUESTS).await;
         tally.stop.store(true, Ordering::Relaxed);
     };
     tokio::join!(swapping, futures::future::join_all(clients));
-    println!("{} requests, {} certificates seen", tally.total(), tally.seen.lock().len());
+    println!(
+        "{} requests, {} certificates seen",
+        tally.total(),
+        tally.seen.lock().len()
+    );
     assert_eq!(*tally.failures.lock(), Vec::<String>::new());
     assert_eq!(tally.seen.lock().len(), pairs.len());
     shutdown.begin("test");

@@ -64,20 +64,33 @@ async fn oversized_bodies_get_an_error_and_cost_no_memory() {
     };
     let said = |more: String| within("an oversized body", ask_once(more, false));
     // Once each, to warm up; then memory may not grow any more.
-    let (status, text) = said(format!("Content-Length: {}\r\n", BODY_LIMIT + 1)).await.unwrap();
+    let (status, text) = said(format!("Content-Length: {}\r\n", BODY_LIMIT + 1))
+        .await
+        .unwrap();
     assert_eq!(status, "HTTP/1.1 413 Payload Too Large");
     assert!(String::from_utf8_lossy(&text).contains("at most 8388608 are taken"));
-    let (status, _) = said("Transfer-Encoding: chunked\r\n".to_owned()).await.unwrap();
+    let (status, _) = said("Transfer-Encoding: chunked\r\n".to_owned())
+        .await
+        .unwrap();
     assert_eq!(status, "HTTP/1.1 411 Length Required");
     let before = resident();
     for n in 0..100_u64 {
-        let (status, _) = said(format!("Content-Length: {}\r\n", (9 << 20) + (n << 30))).await.unwrap();
+        let (status, _) = said(format!("Content-Length: {}\r\n", (9 << 20) + (n << 30)))
+            .await
+            .unwrap();
         assert_eq!(status, "HTTP/1.1 413 Payload Too Large");
         // The answer may be lost when the server hangs up on who goes on sending; that it hangs up is what counts.
-        let _ = within("a flood", ask_once("Transfer-Encoding: chunked\r\n".to_owned(), true)).await;
+        let _ = within(
+            "a flood",
+            ask_once("Transfer-Encoding: chunked\r\n".to_owned(), true),
+        )
+        .await;
     }
     let growth = resident().saturating_sub(before);
-    println!("100 oversized bodies and 100 floods: memory grew by {} KiB", growth >> 10);
+    println!(
+        "100 oversized bodies and 100 floods: memory grew by {} KiB",
+        growth >> 10
+    );
     assert!(growth < MOST_GROWTH, "memory grew by {growth} bytes");
     // And it still serves.
     let mut stream = connect(address, &connector).await.unwrap();
@@ -96,7 +109,12 @@ async fn slow_clients_get_an_error_and_cost_no_memory() {
     // Says that much comes, and sends a little: as many as there may be, each promising 8 MiB.
     let slow_body = async || {
         let mut stream = connect(address, &connector).await?;
-        stream.write_all(&head("/mutate", &format!("Content-Length: {BODY_LIMIT}\r\n"))).await?;
+        stream
+            .write_all(&head(
+                "/mutate",
+                &format!("Content-Length: {BODY_LIMIT}\r\n"),
+            ))
+            .await?;
         stream.write_all(b"{").await?;
         answer(&mut stream).await
     };
@@ -104,16 +122,23 @@ async fn slow_clients_get_an_error_and_cost_no_memory() {
     let all = (0..48).map(|_| slow_body());
     let answers = within("slow bodies", futures::future::join_all(all)).await;
     assert!(began.elapsed() >= SOON);
-    let statuses: Vec<String> = answers.into_iter().map(|answer| answer.unwrap().0).collect();
+    let statuses: Vec<String> = answers
+        .into_iter()
+        .map(|answer| answer.unwrap().0)
+        .collect();
     assert!(
-        statuses.iter().all(|s| s.contains("408 Request Timeout") || s.contains("503 Service Unavailable")),
+        statuses
+            .iter()
+            .all(|s| s.contains("408 Request Timeout") || s.contains("503 Service Unavailable")),
         "{statuses:?}"
     );
 
     // Says nothing after the handshake; half a header; nothing but a TCP connection.
     let mut silent = connect(address, &connector).await.unwrap();
     let mut half = connect(address, &connector).await.unwrap();
-    half.write_all(b"POST /mutate HTTP/1.1\r\nHost: x\r\nX-Long: ").await.unwrap();
+    half.write_all(b"POST /mutate HTTP/1.1\r\nHost: x\r\nX-Long: ")
+        .await
+        .unwrap();
     let mut bare = tokio::net::TcpStream::connect(address).await.unwrap();
     let mut rest = Vec::new();
     let _ = within("a silent client", silent.read_to_end(&mut rest)).await;
@@ -125,7 +150,10 @@ async fn slow_clients_get_an_error_and_cost_no_memory() {
     let _ = within("an idle connection", idle.read_to_end(&mut rest)).await;
 
     let growth = resident().saturating_sub(before);
-    println!("48 slow bodies that promise 384 MiB: memory grew by {} KiB", growth >> 10);
+    println!(
+        "48 slow bodies that promise 384 MiB: memory grew by {} KiB",
+        growth >> 10
+    );
     assert!(growth < MOST_GROWTH, "memory grew by {growth} bytes");
     let mut stream = connect(address, &connector).await.unwrap();
     let (status, _) = exchange(&mut stream, "/mutate", b"{}").await.unwrap();
@@ -149,7 +177,11 @@ async fn more_connections_than_there_are_places_are_closed_and_places_come_free(
         exchange(&mut stream, "/mutate", b"{}").await.unwrap();
         held.push(stream);
     }
-    assert!(within("a fifth connection", connect(address, &connector)).await.is_err());
+    assert!(
+        within("a fifth connection", connect(address, &connector))
+            .await
+            .is_err()
+    );
     held.pop();
     within("a place to come free", async {
         loop {

@@ -122,8 +122,12 @@ impl Cluster for KubeCluster {
         let outcomes = [
             self.publish_in(&changing, names::scheduling::WEBHOOK_CONFIGURATION, bundle)
                 .await?,
-            self.publish_in(&allowing, names::scheduling::VALIDATING_CONFIGURATION, bundle)
-                .await?,
+            self.publish_in(
+                &allowing,
+                names::scheduling::VALIDATING_CONFIGURATION,
+                bundle,
+            )
+            .await?,
         ];
         // What is missing is told, what was written counts as written.
         let worst = [Published::Now, Published::NoWebhook];
@@ -168,7 +172,10 @@ fn set_bundle(configuration: &mut Value, service: (&str, &str), bundle: &str) ->
         .and_then(Value::as_array_mut);
     let mut outcome = Published::NoWebhook;
     for webhook in webhooks.into_iter().flatten() {
-        let Some(client) = webhook.get_mut("clientConfig").and_then(Value::as_object_mut) else {
+        let Some(client) = webhook
+            .get_mut("clientConfig")
+            .and_then(Value::as_object_mut)
+        else {
             continue;
         };
         let ours = client.get("service").is_some_and(|to| {
@@ -214,13 +221,30 @@ mod tests {
             json!({ "name": "url.example", "clientConfig": { "url": "https://x" } }),
             json!({ "name": "broken.example" }),
         ];
-        let before = [&others[..], &[ours("a", json!(null)), ours("b", json!("b2xk"))]].concat();
+        let before = [
+            &others[..],
+            &[ours("a", json!(null)), ours("b", json!("b2xk"))],
+        ]
+        .concat();
         let mut configuration = json!({ "webhooks": before });
-        assert_eq!(set_bundle(&mut configuration, SERVICE, "pem"), Published::Now);
-        let after = [&others[..], &[ours("a", json!("cGVt")), ours("b", json!("cGVt"))]].concat();
+        assert_eq!(
+            set_bundle(&mut configuration, SERVICE, "pem"),
+            Published::Now
+        );
+        let after = [
+            &others[..],
+            &[ours("a", json!("cGVt")), ours("b", json!("cGVt"))],
+        ]
+        .concat();
         assert_eq!(configuration, json!({ "webhooks": after }));
-        assert_eq!(set_bundle(&mut configuration, SERVICE, "pem"), Published::Already);
-        assert_eq!(set_bundle(&mut configuration, SERVICE, "other"), Published::Now);
+        assert_eq!(
+            set_bundle(&mut configuration, SERVICE, "pem"),
+            Published::Already
+        );
+        assert_eq!(
+            set_bundle(&mut configuration, SERVICE, "other"),
+            Published::Now
+        );
     }
 
     #[test]
@@ -231,10 +255,7 @@ mod tests {
             json!({ "webhooks": [{ "name": "x" }] }),
         ] {
             let mut after = configuration.clone();
-            assert_eq!(
-                set_bundle(&mut after, SERVICE, "pem"),
-                Published::NoWebhook
-            );
+            assert_eq!(set_bundle(&mut after, SERVICE, "pem"), Published::NoWebhook);
             assert_eq!(after, configuration);
         }
     }
@@ -328,7 +349,10 @@ mod tests {
         for path in [CHANGING, ALLOWING] {
             let webhook = &api.object(path).unwrap()["webhooks"][0];
             assert_eq!(
-                (&webhook["clientConfig"]["caBundle"], &webhook["fieldOfTomorrow"]),
+                (
+                    &webhook["clientConfig"]["caBundle"],
+                    &webhook["fieldOfTomorrow"]
+                ),
                 (&json!("cGVt"), &json!(1))
             );
         }

@@ -170,11 +170,7 @@ impl<C: Cluster + 'static> Keeper<C> {
     }
 
     /// Rounds until the first one succeeds; `None` if the process stops before.
-    pub async fn first(
-        &mut self,
-        ready: &Readiness,
-        shutdown: &Shutdown,
-    ) -> Option<RustlsConfig> {
+    pub async fn first(&mut self, ready: &Readiness, shutdown: &Shutdown) -> Option<RustlsConfig> {
         let token = shutdown.token();
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         loop {
@@ -362,7 +358,9 @@ mod tests {
         one.round().await.unwrap();
         let now = start() + CERTIFICATE_LIFE * 2 / 3 + SignedDuration::from_hours(1);
         *time.lock() = now;
-        let (renewed_by_other, _) = plan(Some(served(&one)), "", &names(), now).unwrap().unwrap();
+        let (renewed_by_other, _) = plan(Some(served(&one)), "", &names(), now)
+            .unwrap()
+            .unwrap();
         memory.0.lock().meanwhile.push(renewed_by_other.clone());
         one.round().await.unwrap();
         assert_eq!(served(&one), &renewed_by_other);
@@ -391,7 +389,10 @@ mod tests {
         let (anew, _) = plan(None, "", &names(), *time.lock()).unwrap().unwrap();
         let old = memory.0.lock().stored.clone().unwrap().material.unwrap();
         let bundle = format!("{}{}", anew.bundle, old.bundle);
-        memory.0.lock().put(Material { bundle, ..anew.clone() });
+        memory.0.lock().put(Material {
+            bundle,
+            ..anew.clone()
+        });
         for keeper in [&mut one, &mut two] {
             keeper.round().await.unwrap();
             assert_eq!(served(keeper).certificate, before_authority, "too early");
@@ -432,8 +433,14 @@ mod tests {
                     keeper.round().await.unwrap();
                 }
                 assert_eq!(served(&one), served(&two), "{skew} at {at}");
-                for api_server in [at - SignedDuration::from_mins(10), at + SignedDuration::from_mins(10)] {
-                    assert!(served(&one).is_trusted(names().as_slice(), api_server), "{skew} at {at}");
+                for api_server in [
+                    at - SignedDuration::from_mins(10),
+                    at + SignedDuration::from_mins(10),
+                ] {
+                    assert!(
+                        served(&one).is_trusted(names().as_slice(), api_server),
+                        "{skew} at {at}"
+                    );
                 }
                 writes = memory.0.lock().writes;
                 at += CERTIFICATE_LIFE / 6;

@@ -14,9 +14,7 @@ use serde_json::{Value, json};
 
 use crate::facts::{Class, ClassName, Driver, Labels, Space, class_name, labels_of};
 use crate::gather::Round;
-use crate::policy::{
-    Asker, Judgement, Nature, Policies, Wish, default_class, default_size, judge,
-};
+use crate::policy::{Asker, Judgement, Nature, Policies, Wish, default_class, default_size, judge};
 
 /// What is known around a claim.
 pub(crate) struct Around<'a> {
@@ -147,7 +145,11 @@ pub(crate) async fn judge_new(
     let Some(name) = name else {
         return Judgement::default();
     };
-    let Some(class) = round.class(&name).await.filter(|class| is_ours(Some(class))) else {
+    let Some(class) = round
+        .class(&name)
+        .await
+        .filter(|class| is_ours(Some(class)))
+    else {
         return Judgement::default();
     };
     let wish = Wish {

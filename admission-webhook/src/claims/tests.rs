@@ -51,7 +51,11 @@ fn defaults() -> Vec<(&'static str, Value)> {
     )]
 }
 
-async fn given(policies: &[(&str, Value)], namespace: &str, claim: &PersistentVolumeClaim) -> Value {
+async fn given(
+    policies: &[(&str, Value)],
+    namespace: &str,
+    claim: &PersistentVolumeClaim,
+) -> Value {
     let gatherer = a_cluster(policies);
     let all = &gatherer.lookups.policies;
     let patch = mutate(&gatherer.round(), all, namespace, claim).await;
@@ -59,14 +63,19 @@ async fn given(policies: &[(&str, Value)], namespace: &str, claim: &PersistentVo
     json_patch::patch(&mut patched, &patch).unwrap();
     // A second pass gives nothing.
     let again = serde_json::from_value(patched.clone()).unwrap();
-    assert!(mutate(&gatherer.round(), all, namespace, &again).await.is_empty());
+    assert!(
+        mutate(&gatherer.round(), all, namespace, &again)
+            .await
+            .is_empty()
+    );
     patched["spec"].clone()
 }
 
 #[tokio::test]
 async fn a_claim_that_says_nothing_gets_class_and_size() {
     let all = defaults();
-    let full = json!({ "storageClassName": "slow", "resources": { "requests": { "storage": "7Gi" } } });
+    let full =
+        json!({ "storageClassName": "slow", "resources": { "requests": { "storage": "7Gi" } } });
     assert_eq!(given(&all, "shop", &a_claim(&json!({}))).await, full);
     let limits = json!({ "resources": { "limits": { "storage": "9Gi" } } });
     assert_eq!(
@@ -102,10 +111,16 @@ async fn what_a_claim_says_stays() {
         assert_eq!(nothing, json!({}), "{namespace}");
     }
     let mut old = a_claim(&json!({}));
-    let note = ("volume.beta.kubernetes.io/storage-class".to_owned(), "fast".to_owned());
+    let note = (
+        "volume.beta.kubernetes.io/storage-class".to_owned(),
+        "fast".to_owned(),
+    );
     old.metadata.annotations = Some([note].into());
     let spec = given(&all, "shop", &old).await;
-    assert_eq!(spec, json!({ "resources": { "requests": { "storage": "7Gi" } } }));
+    assert_eq!(
+        spec,
+        json!({ "resources": { "requests": { "storage": "7Gi" } } })
+    );
 }
 
 #[tokio::test]
@@ -115,7 +130,11 @@ async fn a_default_that_is_no_class_of_ours_is_not_given() {
             "p",
             json!({ "mode": "Enforce", "defaults": { "className": class, "size": "1Gi" } }),
         )];
-        assert_eq!(given(&all, "shop", &a_claim(&json!({}))).await, json!({}), "{class}");
+        assert_eq!(
+            given(&all, "shop", &a_claim(&json!({}))).await,
+            json!({}),
+            "{class}"
+        );
     }
 }
 
@@ -151,11 +170,20 @@ fn a_limit() -> Vec<(&'static str, Value)> {
 #[tokio::test]
 async fn new_claims_of_ours_are_judged_by_class_and_size() {
     let found = judged(&a_limit(), "shop", None, &sized("fast", "20Gi")).await;
-    let sentences: Vec<&str> = found.violations.iter().map(|v| v.sentence.as_str()).collect();
+    let sentences: Vec<&str> = found
+        .violations
+        .iter()
+        .map(|v| v.sentence.as_str())
+        .collect();
     assert_eq!(sentences.len(), 2);
     assert!(sentences[0].starts_with("20 GiB is more than StoragePolicy \"p\" allows"));
     assert!(sentences[1].starts_with("storage class \"fast\" has 1 copy"));
-    for (namespace, class) in [("shop", "nfs"), ("shop", "unheard-of"), ("shop", ""), ("quiet", "fast")] {
+    for (namespace, class) in [
+        ("shop", "nfs"),
+        ("shop", "unheard-of"),
+        ("shop", ""),
+        ("quiet", "fast"),
+    ] {
         let found = judged(&a_limit(), namespace, None, &sized(class, "20Gi")).await;
         assert_eq!(found, Judgement::default(), "{namespace} {class}");
     }
@@ -177,20 +205,40 @@ async fn of_claims_that_are_there_only_growth_is_judged_and_only_by_size() {
         ("30Gi", "20Gi", false),
     ] {
         let found = judged(&a_limit(), "shop", Some(&size(old)), &size(new)).await;
-        assert_eq!(!found.violations.is_empty(), wrong, "{old} {new}: {found:?}");
+        assert_eq!(
+            !found.violations.is_empty(),
+            wrong,
+            "{old} {new}: {found:?}"
+        );
         assert!(found.violations.iter().all(|v| v.sentence.contains("GiB")));
     }
-    let found = judged(&a_limit(), "shop", Some(&sized("nfs", "1Gi")), &sized("nfs", "99Gi")).await;
+    let found = judged(
+        &a_limit(),
+        "shop",
+        Some(&sized("nfs", "1Gi")),
+        &sized("nfs", "99Gi"),
+    )
+    .await;
     assert_eq!(found, Judgement::default());
 }
 
 #[tokio::test]
 async fn a_claim_is_judged_by_the_class_that_it_would_get() {
     let all = [
-        ("d", json!({ "mode": "Enforce", "defaults": { "className": "slow" } })),
-        ("r", json!({ "mode": "Enforce", "restrict": { "classes": ["fast"] } })),
+        (
+            "d",
+            json!({ "mode": "Enforce", "defaults": { "className": "slow" } }),
+        ),
+        (
+            "r",
+            json!({ "mode": "Enforce", "restrict": { "classes": ["fast"] } }),
+        ),
     ];
     let found = judged(&all, "shop", None, &a_claim(&json!({}))).await;
     assert_eq!(found.violations.len(), 1);
-    assert!(found.violations[0].sentence.starts_with("storage class \"slow\" is not allowed"));
+    assert!(
+        found.violations[0]
+            .sentence
+            .starts_with("storage class \"slow\" is not allowed")
+    );
 }

@@ -21,7 +21,9 @@ impl Kind for LocalDisk {
         match attributes.map(|attributes| &attributes.type_) {
             Some(DiskType::Other(other)) => vec![Fault::invalid(
                 "spec.diskAttributes.type",
-                format!("spec.diskAttributes.type is {other:?}: it can be HDD, SSD or NVMe, in this spelling"),
+                format!(
+                    "spec.diskAttributes.type is {other:?}: it can be HDD, SSD or NVMe, in this spelling"
+                ),
             )],
             _ => Vec::new(),
         }
@@ -43,7 +45,10 @@ impl Kind for LocalDisk {
             return Vec::new();
         }
         let spec = &self.spec;
-        let claim = spec.claim_ref.as_ref().and_then(|claim| claim.name.as_deref());
+        let claim = spec
+            .claim_ref
+            .as_ref()
+            .and_then(|claim| claim.name.as_deref());
         let to = claim.map_or("a pool".to_owned(), |claim| format!("claim {claim:?}"));
         vec![Fault::in_use(
             "delete",

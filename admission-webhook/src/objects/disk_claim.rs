@@ -50,9 +50,24 @@ impl Kind for LocalDiskClaim {
             return faults;
         }
         const GIVEN: &str = "its disks are given already; make another claim";
-        fixed("spec.nodeName", (&old.spec.node_name, &new.spec.node_name), GIVEN, &mut faults);
-        fixed("spec.owner", (&old.spec.owner, &new.spec.owner), GIVEN, &mut faults);
-        kept("spec.diskRefs", (&old.spec.disk_refs, &new.spec.disk_refs), GIVEN, &mut faults);
+        fixed(
+            "spec.nodeName",
+            (&old.spec.node_name, &new.spec.node_name),
+            GIVEN,
+            &mut faults,
+        );
+        fixed(
+            "spec.owner",
+            (&old.spec.owner, &new.spec.owner),
+            GIVEN,
+            &mut faults,
+        );
+        kept(
+            "spec.diskRefs",
+            (&old.spec.disk_refs, &new.spec.disk_refs),
+            GIVEN,
+            &mut faults,
+        );
         faults
     }
 

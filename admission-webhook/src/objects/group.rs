@@ -30,7 +30,9 @@ impl Kind for LocalVolumeGroup {
         };
         vec![Fault::in_use(
             "delete",
-            format!("it keeps LocalVolume {name:?} together with its pod's other volumes: it goes by itself with the last of them"),
+            format!(
+                "it keeps LocalVolume {name:?} together with its pod's other volumes: it goes by itself with the last of them"
+            ),
         )]
     }
 }

@@ -82,7 +82,9 @@ fn kept<T: PartialEq + Default>(
 /// Faults that the object did not have before.
 fn worse(before: &[Fault], after: Vec<Fault>) -> impl Iterator<Item = Fault> {
     let known: Vec<&'static str> = before.iter().map(|fault| fault.at).collect();
-    after.into_iter().filter(move |fault| !known.contains(&fault.at))
+    after
+        .into_iter()
+        .filter(move |fault| !known.contains(&fault.at))
 }
 
 /// One kind, as far as users write it.
@@ -222,12 +224,19 @@ async fn one<K: Kind>(
             (Some(old), None) if !is_going(old.meta()) => old.held(&known),
             (_, None) => Vec::new(),
         };
-        answer.warnings.extend(subject.warnings(request.operation, &known));
+        answer
+            .warnings
+            .extend(subject.warnings(request.operation, &known));
     }
     for fault in faults {
         answer.refuse(
             fault.because,
-            format!("{} {}: {}", K::NAME, named(subject, request), fault.sentence),
+            format!(
+                "{} {}: {}",
+                K::NAME,
+                named(subject, request),
+                fault.sentence
+            ),
         );
     }
     match &new {

@@ -28,7 +28,9 @@ fn no_node(name: &str, known: &Known) -> Vec<Fault> {
     }
     vec![Fault::invalid(
         "metadata.name",
-        format!("there is no node {name:?}: the object has the name of its node, and the node's daemon makes it"),
+        format!(
+            "there is no node {name:?}: the object has the name of its node, and the node's daemon makes it"
+        ),
     )]
 }
 
@@ -57,7 +59,11 @@ impl Kind for LocalStorageNode {
 
     fn held(&self, known: &Known) -> Vec<Fault> {
         // A node that is no more takes its objects along, whatever was on it.
-        let Some(volume) = known.volumes.first().filter(|_| known.node != Found::Missing) else {
+        let Some(volume) = known
+            .volumes
+            .first()
+            .filter(|_| known.node != Found::Missing)
+        else {
             return Vec::new();
         };
         vec![Fault::in_use(
@@ -94,7 +100,10 @@ impl Kind for LocalDiskNode {
     }
 
     fn held(&self, known: &Known) -> Vec<Fault> {
-        let records = self.status.as_ref().is_some_and(|s| !s.pool_extend_records.is_empty());
+        let records = self
+            .status
+            .as_ref()
+            .is_some_and(|s| !s.pool_extend_records.is_empty());
         if !records || known.node == Found::Missing {
             return Vec::new();
         }

@@ -28,7 +28,9 @@ impl Kind for LocalVolumeReplica {
         let name = new.name_any();
         let copies = round.copies_of(&new.spec.volume_name);
         Known {
-            another: copies.iter().any(|(object, copy)| *object != name && copy.up_to_date),
+            another: copies
+                .iter()
+                .any(|(object, copy)| *object != name && copy.up_to_date),
             volume_goes: match round.local_volume(&new.spec.volume_name).await {
                 Found::There(volume) => volume.spec.delete,
                 Found::Missing => true,
@@ -45,15 +47,35 @@ impl Kind for LocalVolumeReplica {
         const STAY: &str = "a copy stays where it was made; the provisioner makes others";
         let (before, after) = (&old.spec, &new.spec);
         let mut faults = Vec::new();
-        fixed("spec.nodeName", (&before.node_name, &after.node_name), STAY, &mut faults);
-        fixed("spec.poolName", (&before.pool_name, &after.pool_name), STAY, &mut faults);
-        fixed("spec.volumeName", (&before.volume_name, &after.volume_name), STAY, &mut faults);
-        let (had, has) = (before.required_capacity_bytes, after.required_capacity_bytes);
+        fixed(
+            "spec.nodeName",
+            (&before.node_name, &after.node_name),
+            STAY,
+            &mut faults,
+        );
+        fixed(
+            "spec.poolName",
+            (&before.pool_name, &after.pool_name),
+            STAY,
+            &mut faults,
+        );
+        fixed(
+            "spec.volumeName",
+            (&before.volume_name, &after.volume_name),
+            STAY,
+            &mut faults,
+        );
+        let (had, has) = (
+            before.required_capacity_bytes,
+            after.required_capacity_bytes,
+        );
         if has < had {
             let (had, has) = (quantity::human(had), quantity::human(has));
             faults.push(Fault::invalid(
                 "spec.requiredCapacityBytes",
-                format!("spec.requiredCapacityBytes can't go from {had} to {has}: volumes don't shrink"),
+                format!(
+                    "spec.requiredCapacityBytes can't go from {had} to {has}: volumes don't shrink"
+                ),
             ));
         }
         if !before.delete && after.delete && !known.another && !known.volume_goes {

@@ -87,9 +87,13 @@ impl Kind for LocalVolume {
         if before > 0 && after != before {
             let (from, to) = (quantity::human(before), quantity::human(after));
             let sentence = if after < before {
-                format!("spec.requiredCapacityBytes can't go from {from} to {to}: volumes don't shrink; make a smaller one and copy the data")
+                format!(
+                    "spec.requiredCapacityBytes can't go from {from} to {to}: volumes don't shrink; make a smaller one and copy the data"
+                )
             } else {
-                format!("spec.requiredCapacityBytes can't go from {from} to {to} here: ask for more in the claim, or make a LocalVolumeExpand")
+                format!(
+                    "spec.requiredCapacityBytes can't go from {from} to {to} here: ask for more in the claim, or make a LocalVolumeExpand"
+                )
             };
             faults.push(Fault::invalid("spec.requiredCapacityBytes", sentence));
         }
@@ -136,12 +140,38 @@ impl Kind for LocalVolume {
 
 /// What decides where the data is and what it is.
 fn places(old: &LocalVolumeSpec, new: &LocalVolumeSpec, faults: &mut Vec<Fault>) {
-    const MOVE: &str = "data moves by operations, not by an edit; make another volume and copy the data";
-    fixed("spec.poolName", (&old.pool_name, &new.pool_name), MOVE, faults);
-    fixed("spec.volumegroup", (&old.volume_group, &new.volume_group), MOVE, faults);
-    kept("spec.accessibility", (&old.accessibility, &new.accessibility), MOVE, faults);
-    kept("spec.config", (&old.config, &new.config), "the provisioner writes it", faults);
-    kept("spec.thinOrigin", (&old.thin_origin, &new.thin_origin), MOVE, faults);
+    const MOVE: &str =
+        "data moves by operations, not by an edit; make another volume and copy the data";
+    fixed(
+        "spec.poolName",
+        (&old.pool_name, &new.pool_name),
+        MOVE,
+        faults,
+    );
+    fixed(
+        "spec.volumegroup",
+        (&old.volume_group, &new.volume_group),
+        MOVE,
+        faults,
+    );
+    kept(
+        "spec.accessibility",
+        (&old.accessibility, &new.accessibility),
+        MOVE,
+        faults,
+    );
+    kept(
+        "spec.config",
+        (&old.config, &new.config),
+        "the provisioner writes it",
+        faults,
+    );
+    kept(
+        "spec.thinOrigin",
+        (&old.thin_origin, &new.thin_origin),
+        MOVE,
+        faults,
+    );
     kept(
         "spec.volumeEncrypt",
         (&old.volume_encrypt, &new.volume_encrypt),
@@ -153,7 +183,10 @@ fn places(old: &LocalVolumeSpec, new: &LocalVolumeSpec, faults: &mut Vec<Fault>)
         ("spec.convertible", old.convertible, new.convertible),
     ] {
         if old != new {
-            faults.push(Fault::invalid(at, format!("{at} is {old} and can't become {new}: {MOVE}")));
+            faults.push(Fault::invalid(
+                at,
+                format!("{at} is {old} and can't become {new}: {MOVE}"),
+            ));
         }
     }
     fixed(
@@ -167,17 +200,23 @@ fn places(old: &LocalVolumeSpec, new: &LocalVolumeSpec, faults: &mut Vec<Fault>)
 /// Why the data can't be given up now.
 fn in_use(volume: &LocalVolume, known: &Known) -> Option<Fault> {
     let status = volume.status.as_ref();
-    let node = status.map(|status| status.published_node.as_str()).unwrap_or_default();
+    let node = status
+        .map(|status| status.published_node.as_str())
+        .unwrap_or_default();
     if !node.is_empty() {
         return Some(Fault::in_use(
             "spec.delete",
-            format!("it is in use on node {node}: end its pods and wait until it is detached, then set spec.delete"),
+            format!(
+                "it is in use on node {node}: end its pods and wait until it is detached, then set spec.delete"
+            ),
         ));
     }
     let name = known.persistent.first()?;
     Some(Fault::in_use(
         "spec.delete",
-        format!("PersistentVolume {name:?} still stands for it: delete its claim and the PersistentVolume first, then set spec.delete"),
+        format!(
+            "PersistentVolume {name:?} still stands for it: delete its claim and the PersistentVolume first, then set spec.delete"
+        ),
     ))
 }
 

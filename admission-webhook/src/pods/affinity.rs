@@ -40,9 +40,7 @@ impl OnLabel {
         let values = || requirement.values.iter().flatten().collect::<BTreeSet<_>>();
         requirement.key == self.key
             && match &self.values {
-                Some(wanted) => {
-                    requirement.operator == "In" && values() == wanted.iter().collect()
-                }
+                Some(wanted) => requirement.operator == "In" && values() == wanted.iter().collect(),
                 None => requirement.operator == "Exists",
             }
     }

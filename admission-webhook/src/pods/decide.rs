@@ -130,8 +130,15 @@ pub(crate) fn decide(pod: &PodView, known: &Known) -> Decision {
     let demands = demands(known, |copies| {
         let current: Vec<&Copy> = copies.iter().filter(|copy| copy.up_to_date).collect();
         let all = copies.iter();
-        let nodes = if current.is_empty() { all.collect() } else { current };
-        nodes.into_iter().map(|copy| copy.node.to_string()).collect()
+        let nodes = if current.is_empty() {
+            all.collect()
+        } else {
+            current
+        };
+        nodes
+            .into_iter()
+            .map(|copy| copy.node.to_string())
+            .collect()
     });
     let wanted = demands.into_values().map(|(_, wanted)| wanted);
     let missing: BTreeSet<OnLabel> = wanted.filter(|wanted| !present.demands(wanted)).collect();

@@ -80,7 +80,11 @@ fn our_scheduler_for_new_claims_of_ours_only() {
     ] {
         let decision = decide(&plain(), &known(Source::New, class));
         assert_eq!(decision.scheduler, wanted, "{class:?}");
-        assert_eq!(decision.preferred.is_empty(), class != Some("ssd"), "{class:?}");
+        assert_eq!(
+            decision.preferred.is_empty(),
+            class != Some("ssd"),
+            "{class:?}"
+        );
     }
 }
 
@@ -95,7 +99,10 @@ fn a_claim_that_comes_later_is_taken_for_one_of_the_default_class() {
         assert_eq!(decision.scheduler, ours);
         assert!(decision.preferred.is_empty() && decision.warnings.is_empty());
     }
-    assert_eq!(decide(&plain(), &known(Source::Unknown, None)), Decision::default());
+    assert_eq!(
+        decide(&plain(), &known(Source::Unknown, None)),
+        Decision::default()
+    );
 }
 
 #[test]
@@ -119,7 +126,10 @@ fn claims_of_others_are_left_alone_whatever_their_class() {
         driver: Driver::Foreign,
         copies: Vec::new(),
     };
-    assert_eq!(decide(&plain(), &known(foreign, Some("ssd"))), Decision::default());
+    assert_eq!(
+        decide(&plain(), &known(foreign, Some("ssd"))),
+        Decision::default()
+    );
 }
 
 #[test]
@@ -149,7 +159,10 @@ fn tied(node: &str) -> Value {
 
 #[test]
 fn a_pod_that_is_tied_to_a_node_has_nothing_to_prefer() {
-    let decision = decide(&a_pod(&tied("n1")), &known(bound(&[a_copy("n1", true)]), None));
+    let decision = decide(
+        &a_pod(&tied("n1")),
+        &known(bound(&[a_copy("n1", true)]), None),
+    );
     assert!(decision.scheduler && decision.preferred.is_empty());
 }
 
@@ -192,9 +205,19 @@ fn a_policy_ties_pods_to_copies_that_are_up_to_date_or_to_any_if_none_is() {
             .collect()
     };
     assert_eq!(nodes(&[a_copy("n1", true), a_copy("n2", false)]), [["n1"]]);
-    assert_eq!(nodes(&[a_copy("n1", false), a_copy("n2", false)]), [["n1", "n2"]]);
-    assert!(nodes(&[]).is_empty(), "a pod must not wait for what nobody knows of");
-    assert!(decide(&plain(), &known(bound(&[a_copy("n1", true)]), None)).required.is_empty());
+    assert_eq!(
+        nodes(&[a_copy("n1", false), a_copy("n2", false)]),
+        [["n1", "n2"]]
+    );
+    assert!(
+        nodes(&[]).is_empty(),
+        "a pod must not wait for what nobody knows of"
+    );
+    assert!(
+        decide(&plain(), &known(bound(&[a_copy("n1", true)]), None))
+            .required
+            .is_empty()
+    );
 }
 
 #[test]
@@ -218,10 +241,17 @@ fn a_pod_that_is_not_tied_to_its_data_is_told_so_by_each_policy_that_asks_for_it
     ] {
         let judgement = judge_locality(&a_pod(&pod), &demanded(&copies));
         assert_eq!(judgement.matched, ["p"]);
-        assert_eq!(judgement.violations.is_empty(), fine, "{pod}: {judgement:?}");
+        assert_eq!(
+            judgement.violations.is_empty(),
+            fine,
+            "{pod}: {judgement:?}"
+        );
     }
     let nobody = judge_locality(&plain(), &demanded(&[]));
     assert_eq!(nobody, Judgement::default());
     let sentence = &judge_locality(&plain(), &demanded(&copies)).violations[0].sentence;
-    assert!(sentence.contains("claim \"data\", which is on n1, n2"), "{sentence}");
+    assert!(
+        sentence.contains("claim \"data\", which is on n1, n2"),
+        "{sentence}"
+    );
 }

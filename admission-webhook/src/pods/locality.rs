@@ -67,7 +67,7 @@ pub(crate) fn preferences(
     match pools {
         Nodes::None => {}
         Nodes::Few(nodes) => add(POOLS, OnLabel::nodes(nodes.iter().map(|node| &**node))),
-        Nodes::Many => add(
+        Nodes::Many(_) => add(
             POOLS,
             OnLabel {
                 key: names::LVM_TOPOLOGY_KEY,
@@ -99,11 +99,13 @@ fn within_cap(weights: BTreeMap<OnLabel, i32>, present: &NodeAffinity) -> Vec<(i
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::pods::affinity::PREFERRED;
 
     fn a_copy(node: &str, up_to_date: bool) -> Copy {
         Copy {
@@ -126,6 +128,10 @@ mod tests {
             .into_iter()
             .map(|(weight, wanted)| (weight, wanted.json()))
             .collect()
+    }
+
+    fn many() -> Nodes {
+        Nodes::Many(Arc::default())
     }
 
     fn on(nodes: &[&str]) -> Value {
@@ -168,7 +174,7 @@ mod tests {
             [(25, on(&["n1"])), (10, on(&["n8", "n9"]))]
         );
         assert_eq!(
-            of(&[], &Nodes::Many),
+            of(&[], &many()),
             [(
                 10,
                 json!({ "key": "topology.lvm.hwameistor.io/node", "operator": "Exists" })
@@ -198,9 +204,9 @@ mod tests {
             let theirs: Vec<Value> = theirs.iter().map(|weight| {
                 json!({ "weight": weight, "preference": { "matchExpressions": [on(&["n0"])] } })
             }).collect();
-            let affinity = json!({ "nodeAffinity": { PREFERRED_KEY: theirs } });
+            let affinity = json!({ "nodeAffinity": { PREFERRED: theirs } });
             let present = NodeAffinity::of(Some(&affinity));
-            let pools = if many { Nodes::Many } else { Nodes::None };
+            let pools = if many { super::tests::many() } else { Nodes::None };
             let chosen = preferences(&volumes, &pools, &present);
             let sum: i32 = chosen.iter().map(|(weight, _)| weight).sum();
             let room = CAP - present.weight_of_ours().min(CAP);
@@ -225,6 +231,4 @@ mod tests {
             prop_assert!(weight("current") > weight("late"));
         }
     }
-
-    const PREFERRED_KEY: &str = crate::pods::affinity::PREFERRED;
 }

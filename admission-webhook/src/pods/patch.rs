@@ -85,7 +85,8 @@ impl Place {
         let there = |key: &str| node.get(key).filter(|value| !value.is_null());
         let terms = there(REQUIRED).and_then(|required| required.get("nodeSelectorTerms"));
         Some(Self::Node {
-            preferred: there(PREFERRED).map_or(Some(false), |list| list.as_array().map(|_| true))?,
+            preferred: there(PREFERRED)
+                .map_or(Some(false), |list| list.as_array().map(|_| true))?,
             required: terms.is_some_and(|terms| terms.as_array().is_some_and(|t| !t.is_empty())),
         })
     }

@@ -34,7 +34,12 @@ pub(crate) struct Book(Arc<Mutex<BTreeMap<String, Entry>>>);
 
 impl Book {
     /// Counts one request.
-    pub(crate) fn enter(&self, judgement: &Judgement, occasion: impl FnOnce() -> Occasion, now: Time) {
+    pub(crate) fn enter(
+        &self,
+        judgement: &Judgement,
+        occasion: impl FnOnce() -> Occasion,
+        now: Time,
+    ) {
         if judgement.matched.is_empty() {
             return;
         }
@@ -61,7 +66,9 @@ impl Book {
             };
             *counter = counter.saturating_add(1);
             let rest = own.map(|violation| violation.sentence.as_str());
-            let message: Vec<&str> = std::iter::once(first.sentence.as_str()).chain(rest).collect();
+            let message: Vec<&str> = std::iter::once(first.sentence.as_str())
+                .chain(rest)
+                .collect();
             counts.last_violation = Some(PolicyViolation {
                 message: cut(&message.join("; ")),
                 object: cut(&occasion.object),
@@ -129,7 +136,11 @@ mod tests {
             operation: "CREATE",
             user: "ann".to_owned(),
         };
-        book.enter(judgement, occasion, Time("2026-01-01T00:00:00Z".parse().unwrap()));
+        book.enter(
+            judgement,
+            occasion,
+            Time("2026-01-01T00:00:00Z".parse().unwrap()),
+        );
     }
 
     #[test]
@@ -144,7 +155,10 @@ mod tests {
         let numbers = |name: &str| (taken[name].matched, taken[name].denied);
         assert_eq!((numbers("a"), numbers("b")), ((2, 0), (2, 1)));
         let last = taken["b"].last_violation.clone().unwrap();
-        assert_eq!((last.object.as_str(), last.user.as_str()), ("PersistentVolumeClaim shop/data", "ann"));
+        assert_eq!(
+            (last.object.as_str(), last.user.as_str()),
+            ("PersistentVolumeClaim shop/data", "ann")
+        );
         assert!(last.message.len() < 600 && last.message.ends_with("..."));
         assert!(book.take().is_empty());
 
@@ -158,9 +172,18 @@ mod tests {
     #[test]
     fn modes_have_counters_of_their_own() {
         let book = Book::default();
-        enter(&book, &a_judgement(&[("a", PolicyMode::Warn), ("b", PolicyMode::Audit)]));
+        enter(
+            &book,
+            &a_judgement(&[("a", PolicyMode::Warn), ("b", PolicyMode::Audit)]),
+        );
         let taken: BTreeMap<_, _> = book.take().into_iter().collect();
-        assert_eq!((taken["a"].warned, taken["a"].audited, taken["a"].denied), (1, 0, 0));
-        assert_eq!((taken["b"].warned, taken["b"].audited, taken["b"].denied), (0, 1, 0));
+        assert_eq!(
+            (taken["a"].warned, taken["a"].audited, taken["a"].denied),
+            (1, 0, 0)
+        );
+        assert_eq!(
+            (taken["b"].warned, taken["b"].audited, taken["b"].denied),
+            (0, 1, 0)
+        );
     }
 }

@@ -116,7 +116,9 @@ fn number(field: &str, text: &str) -> Result<Option<i64>, String> {
         return Ok(None);
     }
     let number = quantity::parse(text);
-    number.map(Some).map_err(|error| format!("{field}: {error}"))
+    number
+        .map(Some)
+        .map_err(|error| format!("{field}: {error}"))
 }
 
 impl Policy {
@@ -156,10 +158,7 @@ pub(crate) fn requiring_locality<'a>(
 }
 
 /// The class that a claim without one gets: of the first policy that gives one.
-pub(crate) fn default_class<'a>(
-    policies: &'a [Arc<Policy>],
-    asker: &Asker<'_>,
-) -> Option<&'a str> {
+pub(crate) fn default_class<'a>(policies: &'a [Arc<Policy>], asker: &Asker<'_>) -> Option<&'a str> {
     let mut giving = policies.iter().filter_map(|policy| {
         let class = policy.default_class.as_deref()?;
         policy.holds_for(asker).then_some(class)
@@ -260,7 +259,9 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
-        let pairs = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let pairs = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         Some(Arc::new(pairs.collect::<BTreeMap<_, _>>()))
     }
 
@@ -271,7 +272,12 @@ pub(crate) mod tests {
     #[test]
     fn higher_priority_first_then_by_name_whatever_the_order_of_arrival() {
         let spec = |priority: i64| json!({ "mode": "Warn", "priority": priority, "restrict": {} });
-        let all = [("b", spec(0)), ("c", spec(5)), ("a", spec(0)), ("d", spec(-1))];
+        let all = [
+            ("b", spec(0)),
+            ("c", spec(5)),
+            ("a", spec(0)),
+            ("d", spec(-1)),
+        ];
         assert_eq!(names(&policies(&all)), ["c", "a", "b", "d"]);
     }
 
@@ -323,9 +329,18 @@ pub(crate) mod tests {
     #[test]
     fn defaults_come_from_the_first_that_is_enforced_and_gives_one() {
         let all = policies(&[
-            ("low", json!({ "mode": "Enforce", "defaults": { "className": "slow", "size": "1Gi" } })),
-            ("high", json!({ "mode": "Enforce", "priority": 9, "defaults": { "className": "fast" } })),
-            ("loud", json!({ "mode": "Warn", "priority": 99, "defaults": { "className": "no", "size": "9Gi" }, "locality": "Required" })),
+            (
+                "low",
+                json!({ "mode": "Enforce", "defaults": { "className": "slow", "size": "1Gi" } }),
+            ),
+            (
+                "high",
+                json!({ "mode": "Enforce", "priority": 9, "defaults": { "className": "fast" } }),
+            ),
+            (
+                "loud",
+                json!({ "mode": "Warn", "priority": 99, "defaults": { "className": "no", "size": "9Gi" }, "locality": "Required" }),
+            ),
             (
                 "elsewhere",
                 json!({ "mode": "Enforce", "priority": 99, "defaults": { "size": "5Gi" }, "locality": "Required",

@@ -108,11 +108,13 @@ pub(crate) fn judge(
     for policy in policies.iter().filter(|policy| policy.holds_for(asker)) {
         judgement.matched.push(policy.name.clone());
         let sentences = against(policy, wish).into_iter();
-        judgement.violations.extend(sentences.map(|sentence| Violation {
-            policy: policy.name.clone(),
-            mode: policy.mode.clone(),
-            sentence: format!("{what}{sentence}"),
-        }));
+        judgement
+            .violations
+            .extend(sentences.map(|sentence| Violation {
+                policy: policy.name.clone(),
+                mode: policy.mode.clone(),
+                sentence: format!("{what}{sentence}"),
+            }));
     }
     judgement
 }
@@ -158,7 +160,13 @@ fn against_nature(policy: &Policy, volume: &Nature, by: &str) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(replicas) = volume.replicas {
         let (least, most) = (limits.least_replicas, limits.most_replicas);
-        let copies = |n: i64| if n == 1 { "1 copy".to_owned() } else { format!("{n} copies") };
+        let copies = |n: i64| {
+            if n == 1 {
+                "1 copy".to_owned()
+            } else {
+                format!("{n} copies")
+            }
+        };
         let wanted = match (least, most) {
             (Some(least), _) if replicas < least => Some(format!("at least {}", copies(least))),
             (_, Some(most)) if replicas > most => Some(format!("at most {}", copies(most))),
@@ -265,12 +273,16 @@ mod tests {
             (
                 json!({ "replicas": { "min": 2 } }),
                 &plain,
-                format!("storage class \"fast\" has 1 copy, {by} allows at least 2 copies: use a class whose \"replicaNumber\" is so"),
+                format!(
+                    "storage class \"fast\" has 1 copy, {by} allows at least 2 copies: use a class whose \"replicaNumber\" is so"
+                ),
             ),
             (
                 json!({ "replicas": { "max": 1 } }),
                 &a_wish(1, &[("replicaNumber", "2")]),
-                format!("storage class \"fast\" has 2 copies, {by} allows at most 1 copy: use a class whose \"replicaNumber\" is so"),
+                format!(
+                    "storage class \"fast\" has 2 copies, {by} allows at most 1 copy: use a class whose \"replicaNumber\" is so"
+                ),
             ),
             (
                 json!({ "qos": { "maxIops": "1k" } }),
@@ -291,7 +303,9 @@ mod tests {
             (
                 json!({ "encryption": "Required" }),
                 &plain,
-                format!("storage class \"fast\" does not encrypt, {by} asks for it: use a class with \"encryptSecret\" and \"encryptType\""),
+                format!(
+                    "storage class \"fast\" does not encrypt, {by} asks for it: use a class with \"encryptSecret\" and \"encryptType\""
+                ),
             ),
         ] {
             assert_eq!(sentences(&restrict, wish), [wanted], "{restrict}");

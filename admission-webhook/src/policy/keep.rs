@@ -128,7 +128,9 @@ impl Keeper {
             BTreeSet::new()
         };
         let ours: BTreeSet<String> = self.classes.read(|classes| {
-            let ours = classes.iter().filter(|(_, class)| class.driver != Driver::Foreign);
+            let ours = classes
+                .iter()
+                .filter(|(_, class)| class.driver != Driver::Foreign);
             ours.map(|(key, _)| key.name.clone()).collect()
         });
         for policy in policies {
@@ -184,7 +186,9 @@ mod tests {
     /// What the watch would tell.
     fn hear(keeper: &Keeper, api: &FakeApi) {
         let object = api.object(POLICY).unwrap();
-        keeper.policies.apply(Arc::new(serde_json::from_value(object).unwrap()));
+        keeper
+            .policies
+            .apply(Arc::new(serde_json::from_value(object).unwrap()));
     }
 
     fn deny(keeper: &Keeper) {
@@ -201,7 +205,9 @@ mod tests {
             operation: "CREATE",
             user: "ann".to_owned(),
         };
-        keeper.book.enter(&judgement, occasion, Time(Timestamp::now()));
+        keeper
+            .book
+            .enter(&judgement, occasion, Time(Timestamp::now()));
     }
 
     fn status(api: &FakeApi) -> Value {
@@ -234,7 +240,11 @@ mod tests {
             keeper.report(&mut BTreeMap::new()).await;
         }
         deny(&two);
-        two.report(&mut BTreeMap::from([("p".to_owned(), PolicyCounts::default())])).await;
+        two.report(&mut BTreeMap::from([(
+            "p".to_owned(),
+            PolicyCounts::default(),
+        )]))
+        .await;
         assert_eq!(status(&api)["replicas"]["one"]["denied"], 1);
         assert_eq!(status(&api)["replicas"]["two"]["denied"], 2);
         assert_eq!(status(&api)["denied"], Value::Null);
@@ -242,8 +252,14 @@ mod tests {
         hear(&one, &api);
         one.sum_up(true).await;
         let summed = status(&api);
-        assert_eq!((&summed["denied"], &summed["matched"]), (&json!(3), &json!(3)));
-        assert_eq!(summed["lastViolation"]["object"], "PersistentVolumeClaim shop/data");
+        assert_eq!(
+            (&summed["denied"], &summed["matched"]),
+            (&json!(3), &json!(3))
+        );
+        assert_eq!(
+            summed["lastViolation"]["object"],
+            "PersistentVolumeClaim shop/data"
+        );
         assert_eq!(summed["observedGeneration"], 1);
         assert_eq!(summed["conditions"][1]["status"], "True");
 
@@ -258,7 +274,10 @@ mod tests {
         api.reject("pods/two", 404);
         one.sum_up(true).await;
         let after = status(&api);
-        assert_eq!((&after["denied"], &after["earlier"]["denied"]), (&json!(3), &json!(2)));
+        assert_eq!(
+            (&after["denied"], &after["earlier"]["denied"]),
+            (&json!(3), &json!(2))
+        );
         assert_eq!(after["replicas"]["two"], Value::Null);
     }
 
@@ -277,7 +296,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_could_not_be_written_is_written_next_time_and_a_policy_that_is_gone_is_forgotten() {
+    async fn what_could_not_be_written_is_written_next_time_and_a_policy_that_is_gone_is_forgotten()
+    {
         let api = an_api();
         let keeper = a_keeper(&api, "one");
         hear(&keeper, &api);
@@ -291,7 +311,9 @@ mod tests {
         assert_eq!(status(&api)["replicas"]["one"]["denied"], 1);
 
         deny(&keeper);
-        keeper.policies.delete(&hawser_runtime::index::Key::cluster("p"));
+        keeper
+            .policies
+            .delete(&hawser_runtime::index::Key::cluster("p"));
         let _ = api.calls();
         keeper.report(&mut bases).await;
         assert!(api.calls().is_empty() && keeper.book.take().is_empty());

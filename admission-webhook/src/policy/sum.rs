@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hawser_api::{
-    Condition, ConditionStatus, PolicyCounts, StoragePolicy, StoragePolicyStatus,
-};
+use hawser_api::{Condition, ConditionStatus, PolicyCounts, StoragePolicy, StoragePolicyStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::policy::compile::compile;
@@ -86,7 +84,12 @@ fn conditions(
                 .and_then(|condition| condition.last_transition_time.clone())
                 .or_else(|| Some(now.clone())),
             observed_generation: Some(generation),
-            reason: if wrong.is_none() { reasons.0 } else { reasons.1 }.to_owned(),
+            reason: if wrong.is_none() {
+                reasons.0
+            } else {
+                reasons.1
+            }
+            .to_owned(),
             message: wrong.unwrap_or_default(),
             status,
             type_: type_.to_owned(),
@@ -95,7 +98,10 @@ fn conditions(
     let compiled = compile(policy);
     let unknown = compiled.as_ref().ok().and_then(|policy| {
         let named = policy.names_classes();
-        let unknown: Vec<&str> = named.into_iter().filter(|name| !ours.contains(*name)).collect();
+        let unknown: Vec<&str> = named
+            .into_iter()
+            .filter(|name| !ours.contains(*name))
+            .collect();
         (!unknown.is_empty()).then(|| {
             format!(
                 "no StorageClass of Hawser is called {}; correct the name, or add the class",
@@ -159,7 +165,10 @@ mod tests {
 
         // Nothing new, nothing to write.
         policy.status = Some(second.clone());
-        assert_eq!(sum(&policy, &names(&["one"]), &BTreeSet::new(), &at(12)), second);
+        assert_eq!(
+            sum(&policy, &names(&["one"]), &BTreeSet::new(), &at(12)),
+            second
+        );
     }
 
     #[test]
@@ -170,7 +179,8 @@ mod tests {
         let status = sum(&policy, &BTreeSet::new(), &ours, &at(1));
         let text = |status: &StoragePolicyStatus| -> Vec<String> {
             let all = status.conditions.iter();
-            all.map(|c| format!("{} {} {}", c.type_, c.status, c.reason)).collect()
+            all.map(|c| format!("{} {} {}", c.type_, c.status, c.reason))
+                .collect()
         };
         assert_eq!(
             text(&status),

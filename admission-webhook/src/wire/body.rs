@@ -30,9 +30,13 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A body that is not read.
 #[derive(Debug, Error)]
 pub(crate) enum BodyError {
-    #[error("the request says no Content-Length: set it, so that its size is known before it is read")]
+    #[error(
+        "the request says no Content-Length: set it, so that its size is known before it is read"
+    )]
     NoLength,
-    #[error("the body has {0} bytes: at most {BODY_LIMIT} are taken, an API server sends no larger review")]
+    #[error(
+        "the body has {0} bytes: at most {BODY_LIMIT} are taken, an API server sends no larger review"
+    )]
     TooLarge(u64),
     #[error("the body did not arrive within {:.1} s", .0.as_secs_f64())]
     Slow(Duration),
@@ -95,9 +99,7 @@ impl Reader {
             .ok_or(BodyError::TooLarge(length))?;
         match tokio::time::timeout(self.timeout, self.collect(body, length)).await {
             Ok(result) => result,
-            Err(_) if length > LARGE && self.large.available_permits() == 0 => {
-                Err(BodyError::Busy)
-            }
+            Err(_) if length > LARGE && self.large.available_permits() == 0 => Err(BodyError::Busy),
             Err(_) => Err(BodyError::Slow(self.timeout)),
         }
     }

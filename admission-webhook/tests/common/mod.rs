@@ -33,10 +33,15 @@ pub(crate) fn a_pair() -> (String, String) {
 }
 
 /// Serves the router; the certificate that clients trust.
-pub(crate) fn a_server(router: Router, limits: Limits, shutdown: &Shutdown) -> (SocketAddr, String) {
+pub(crate) fn a_server(
+    router: Router,
+    limits: Limits,
+    shutdown: &Shutdown,
+) -> (SocketAddr, String) {
     hawser_runtime::tls::install_provider();
     let (certificate, key) = a_pair();
-    let config = RustlsConfig::from_config(server_config(certificate.as_bytes(), key.as_bytes()).unwrap());
+    let config =
+        RustlsConfig::from_config(server_config(certificate.as_bytes(), key.as_bytes()).unwrap());
     let address = serve(
         "127.0.0.1:0".parse().unwrap(),
         config,
@@ -64,19 +69,29 @@ pub(crate) fn trusting(bundle: &str) -> TlsConnector {
 }
 
 /// A connection, its handshake done.
-pub(crate) async fn connect(address: SocketAddr, connector: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
+pub(crate) async fn connect(
+    address: SocketAddr,
+    connector: &TlsConnector,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    connector.connect(ServerName::try_from(NAME).unwrap(), stream).await
+    connector
+        .connect(ServerName::try_from(NAME).unwrap(), stream)
+        .await
 }
 
 /// Headers of a POST.
 pub(crate) fn head(path: &str, more: &str) -> Vec<u8> {
-    format!("POST {path} HTTP/1.1\r\nHost: {NAME}\r\nContent-Type: application/json\r\n{more}\r\n").into_bytes()
+    format!("POST {path} HTTP/1.1\r\nHost: {NAME}\r\nContent-Type: application/json\r\n{more}\r\n")
+        .into_bytes()
 }
 
 /// Sends a whole request and reads a whole answer: its status line and body.
-pub(crate) async fn exchange(stream: &mut TlsStream<TcpStream>, path: &str, body: &[u8]) -> std::io::Result<(String, Vec<u8>)> {
+pub(crate) async fn exchange(
+    stream: &mut TlsStream<TcpStream>,
+    path: &str,
+    body: &[u8],
+) -> std::io::Result<(String, Vec<u8>)> {
     let mut request = head(path, &format!("Content-Length: {}\r\n", body.len()));
     request.extend_from_slice(body);
     stream.write_all(&request).await?;
@@ -84,7 +99,9 @@ pub(crate) async fn exchange(stream: &mut TlsStream<TcpStream>, path: &str, body
 }
 
 /// Reads one answer.
-pub(crate) async fn answer(stream: &mut TlsStream<TcpStream>) -> std::io::Result<(String, Vec<u8>)> {
+pub(crate) async fn answer(
+    stream: &mut TlsStream<TcpStream>,
+) -> std::io::Result<(String, Vec<u8>)> {
     let mut read = Vec::new();
     let end = loop {
         if let Some(end) = read.windows(4).position(|w| w == b"\r\n\r\n") {

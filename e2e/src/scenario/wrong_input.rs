@@ -131,12 +131,7 @@ async fn told(scope: &Scope, namespace: &str, object: &str, words: &[&str]) -> R
 }
 
 /// Applies an object that the API server has to refuse, and returns its words, which must have all of these.
-async fn refused<K>(
-    api: &Api<K>,
-    name: &str,
-    object: Value,
-    words: &[&str],
-) -> Result<String>
+async fn refused<K>(api: &Api<K>, name: &str, object: Value, words: &[&str]) -> Result<String>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
     K::DynamicType: Default,

@@ -92,9 +92,7 @@ pub enum DiskClaimError {
     #[error("spec.owner is system, which stands for the host itself; use local-storage")]
     SystemOwner,
     /// A size below zero.
-    #[error(
-        "spec.description.capacity is {0}; it is the least size of a disk in bytes, 0 or more"
-    )]
+    #[error("spec.description.capacity is {0}; it is the least size of a disk in bytes, 0 or more")]
     Capacity(i64),
     /// No class of disks.
     #[error("spec.description.diskType is {0:?}; it can be HDD, SSD or NVMe, in this spelling")]

@@ -53,13 +53,13 @@ fn holds(rule: &str, value: &Value) -> Result<bool, String> {
         Err(QuantityError::Malformed(_)) => None,
     };
     let functions = [
-        context.add_function("isQuantity", move |text: Arc<String>| parsed(&text).is_some()),
+        context.add_function("isQuantity", move |text: Arc<String>| {
+            parsed(&text).is_some()
+        }),
         context.add_function("quantity", move |text: Arc<String>| {
             parsed(&text).expect("rules ask isQuantity first")
         }),
-        context.add_function("compareTo", |This(a): This<i64>, b: i64| {
-            a.cmp(&b) as i64
-        }),
+        context.add_function("compareTo", |This(a): This<i64>, b: i64| a.cmp(&b) as i64),
     ];
     for added in functions {
         added.map_err(|e| format!("{e:?}"))?;
@@ -155,7 +155,10 @@ fn sensible_policies_pass() {
 #[test]
 fn each_wrong_policy_is_told_what_is_wrong_and_what_would_be_right() {
     for (spec, message) in [
-        (json!({ "mode": "Enforce" }), "a policy needs at least one of"),
+        (
+            json!({ "mode": "Enforce" }),
+            "a policy needs at least one of",
+        ),
         (
             json!({ "mode": "Warn", "defaults": { "size": "1Gi" } }),
             "defaults and locality change what is asked for",
@@ -262,7 +265,9 @@ fn each_wrong_policy_is_told_what_is_wrong_and_what_would_be_right() {
 fn whatever_a_rule_reads_has_a_limit() {
     fn look(schema: &Value, path: &str, found: &mut Vec<String>) {
         let limited = match schema["type"].as_str() {
-            Some("string") => ["maxLength", "format", "enum"].iter().any(|k| !schema[k].is_null()),
+            Some("string") => ["maxLength", "format", "enum"]
+                .iter()
+                .any(|k| !schema[k].is_null()),
             Some("array") => !schema["maxItems"].is_null(),
             Some("object") if !schema["additionalProperties"].is_null() => {
                 !schema["maxProperties"].is_null()

@@ -63,12 +63,7 @@ fn all_wrong(node: &str, disk_type: &str, reserved: Option<String>) -> Vec<Wrong
             "NoDisk",
             &["localdisk-of-nobody is no disk of this node"],
         ),
-        wrong(
-            "all",
-            json!({}),
-            REFUSED,
-            &["spec.description is empty"],
-        ),
+        wrong("all", json!({}), REFUSED, &["spec.description is empty"]),
         Wrong {
             node: "nowhere".to_owned(),
             ..wrong(
@@ -195,7 +190,10 @@ pub(super) async fn growth_by_hand(scope: &Scope) -> Result<String> {
         "apiVersion": "hwameistor.io/v1alpha1", "kind": "LocalVolumeExpand", "metadata": { "name": name },
         "spec": { "volumeName": "pvc-of-nobody", "requiredCapacityBytes": 1 << 30 },
     });
-    let words = ["spec.volumeName is \"pvc-of-nobody\"", "no LocalVolume of that name"];
+    let words = [
+        "spec.volumeName is \"pvc-of-nobody\"",
+        "no LocalVolume of that name",
+    ];
     refused(&operations, &name, object, &words).await
 }
 

@@ -7,9 +7,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::{
-    HUGE, NAME, PATIENCE, Stage, at_once, claim, class_at_once, pod, refused, told,
-};
+use super::{HUGE, NAME, PATIENCE, Stage, at_once, claim, class_at_once, pod, refused, told};
 use crate::kit::pods::node_of;
 use crate::kit::{Pending, Scope, wait_for};
 
