@@ -44,7 +44,7 @@ const CONFIGURATIONS: [(&str, &str); 2] = [
 ];
 const CLIENTS: usize = 4;
 /// Requests on one connection; then the client looks again at whom to trust.
-const ON_ONE_CONNECTION: usize = 10;
+const ON_ONE_CONNECTION: usize = 20;
 
 /// What clients have done so far.
 #[derive(Default)]
