@@ -40,6 +40,7 @@ impl Kind for LocalDiskClaim {
     }
 
     fn step(old: &Self, new: &Self, _: &Found<()>) -> Vec<Fault> {
+        const GIVEN: &str = "its disks are given already; make another claim";
         let phase = old.status.as_ref().map(|status| &status.status);
         let mut faults = Vec::new();
         // Until disks are chosen, everything may still be corrected.
@@ -49,7 +50,6 @@ impl Kind for LocalDiskClaim {
         ) {
             return faults;
         }
-        const GIVEN: &str = "its disks are given already; make another claim";
         fixed(
             "spec.nodeName",
             (&old.spec.node_name, &new.spec.node_name),

@@ -136,7 +136,7 @@ pub struct PolicyMatch {
     /// Claims with these labels. Absent: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claims: Option<PolicySelector>,
-    /// Claims of these StorageClasses. Absent: all of Hawser's. Classes of other drivers are never matched.
+    /// Claims of these classes. Absent: all of Hawser's. Classes of other drivers are never matched.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("minItems" = 1, "maxItems" = 64, "x-kubernetes-list-type" = "set"), inner(length(min = 1, max = 253)))]
     pub classes: Vec<String>,
@@ -226,7 +226,7 @@ impl From<&PolicySelector> for LabelSelector {
     "message": "restrict needs at least one of classes, encryption, qos, replicas and size; leave restrict out to restrict nothing",
 }]))]
 pub struct PolicyRestrict {
-    /// The StorageClasses of Hawser that claims may have. Absent: all.
+    /// The classes of Hawser that claims may have. Absent: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("minItems" = 1, "maxItems" = 64, "x-kubernetes-list-type" = "set"), inner(length(min = 1, max = 253)))]
     pub classes: Vec<String>,
