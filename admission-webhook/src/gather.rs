@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::copies::{Copies, Replica};
 use crate::facts::{
     Claim, Class, ClassName, Copy, Driver, Fact, Facts, Labels, Space, Templates, Volume,
-    class_name,
+    class_name, labels_of,
 };
 use crate::pods::{Known, KnownClaim, PodView, Source};
 use crate::policy::{Asker, Policies, default_class};
@@ -194,17 +194,7 @@ impl Round<'_> {
             };
             claims.insert(name.to_owned(), claim);
         }
-        let templates = pod.templates().into_iter().map(|(name, template)| {
-            let meta = template.metadata.clone().unwrap_or_default();
-            let labels = crate::facts::labels_of(&meta);
-            let claim = KnownClaim {
-                source: Source::New,
-                class: resolve(class_name(&meta, Some(&template.spec)), &labels),
-                labels,
-            };
-            (name.to_owned(), claim)
-        });
-        let templates = templates.collect();
+        let templates = templates(pod, resolve);
         known.claims = claims;
         known.templates = templates;
         self.classes_of(&mut known, anybody).await;
@@ -444,6 +434,24 @@ impl<F> Found<F> {
             Self::Missing | Self::Unknown => None,
         }
     }
+}
+
+/// The claims of the pod's ephemeral volumes, by the name of the volume. `resolve` says which class one gets.
+fn templates(
+    pod: &PodView,
+    resolve: impl Fn(ClassName, &Labels) -> Option<String>,
+) -> BTreeMap<String, KnownClaim> {
+    let templates = pod.templates().into_iter().map(|(name, template)| {
+        let meta = template.metadata.clone().unwrap_or_default();
+        let labels = labels_of(&meta);
+        let claim = KnownClaim {
+            source: Source::New,
+            class: resolve(class_name(&meta, Some(&template.spec)), &labels),
+            labels,
+        };
+        (name.to_owned(), claim)
+    });
+    templates.collect()
 }
 
 /// Whether an object can have this name: a DNS subdomain.

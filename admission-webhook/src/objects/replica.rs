@@ -1,11 +1,10 @@
 //! `LocalVolumeReplica`: the last good copy of a volume is not given up by itself.
 
-use hawser_api::LocalVolumeReplica;
+use hawser_api::{LocalVolumeReplica, ReplicaState, quantity};
 use kube::ResourceExt;
 
 use super::{Fault, Kind, fixed};
 use crate::gather::{Found, Round};
-use hawser_api::quantity;
 
 /// What is known around a copy.
 #[derive(Debug, Default)]
@@ -92,7 +91,7 @@ impl Kind for LocalVolumeReplica {
     }
 
     fn held(&self, _: &Known) -> Vec<Fault> {
-        if self.spec.delete {
+        if self.spec.delete || !has_data(self) {
             return Vec::new();
         }
         vec![Fault::in_use(
@@ -104,4 +103,14 @@ impl Kind for LocalVolumeReplica {
             ),
         )]
     }
+}
+
+/// Whether the copy was ever made.
+fn has_data(replica: &LocalVolumeReplica) -> bool {
+    let Some(status) = &replica.status else {
+        return false;
+    };
+    status.allocated_capacity_bytes > 0
+        || !status.dev_path.is_empty()
+        || matches!(status.state, ReplicaState::Ready | ReplicaState::NotReady)
 }

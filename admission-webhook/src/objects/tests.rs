@@ -385,7 +385,15 @@ async fn the_last_good_copy_is_not_given_up() {
             .await
             .is_empty()
     );
-    let refused = stage.refused(plural, Some(good.clone()), None).await;
+    // One that was never made is nothing to keep.
+    assert!(
+        stage
+            .refused(plural, Some(good.clone()), None)
+            .await
+            .is_empty()
+    );
+    let made = with(&good, "/status", json!({ "state": "Ready" }));
+    let refused = stage.refused(plural, Some(made), None).await;
     assert!(
         refused[0].contains("goes with its LocalVolume"),
         "{refused:?}"

@@ -79,39 +79,62 @@ pub(crate) fn decide(pod: &PodView, known: &Known) -> Decision {
     if !pod.has_spec() || known.ignored || pod.opts_out() || pod.node().is_some() {
         return decision;
     }
-    let mut ours = false;
-    let mut volumes: Vec<&[Copy]> = Vec::new();
-    let mut wanted: BTreeSet<&PoolClass> = BTreeSet::new();
-    let mut classes: BTreeMap<&str, VolumeClass> = BTreeMap::new();
+    let seen = survey(known, &mut decision.warnings);
+    let pools = common(&seen.pool_classes, known, &mut decision.warnings);
+    let present = NodeAffinity::of(pod.affinity());
+    decision.scheduler = seen.ours && pod.scheduler().is_none();
+    if present.tied_to().is_none() {
+        decision.preferred = preferences(&seen.volumes, &pools, &present);
+    }
+    let demands = demands(known, best_nodes);
+    let wanted = demands.into_values().map(|(_, wanted)| wanted);
+    let missing: BTreeSet<OnLabel> = wanted.filter(|wanted| !present.demands(wanted)).collect();
+    decision.required = missing.into_iter().collect();
+    decision
+}
+
+/// What the pod's claims come to.
+#[derive(Default)]
+struct Survey<'a> {
+    /// One of them is ours, or will be.
+    ours: bool,
+    /// The copies of each bound one of ours.
+    volumes: Vec<&'a [Copy]>,
+    /// What the new ones of ours ask for.
+    pool_classes: BTreeSet<PoolClass>,
+}
+
+fn survey<'a>(known: &'a Known, warnings: &mut Vec<String>) -> Survey<'a> {
+    let mut seen = Survey::default();
     for (what, claim) in claims(known) {
         match &claim.source {
             Source::Bound {
                 driver: Driver::Lvm,
                 copies,
             } => {
-                ours = true;
-                volumes.push(copies);
+                seen.ours = true;
+                seen.volumes.push(copies);
             }
             Source::Bound {
                 driver: Driver::Disk,
                 ..
-            } => ours = true,
+            } => seen.ours = true,
             Source::New => {
                 let Some((name, class)) = class_of(claim, known) else {
                     continue;
                 };
-                ours |= class.driver != Driver::Foreign;
+                seen.ours |= class.driver != Driver::Foreign;
                 if class.driver == Driver::Lvm {
                     match VolumeClass::parse_supported(&class.parameters) {
-                        Ok(parsed) => drop(classes.insert(name, parsed)),
-                        Err(error) => decision.warnings.push(format!(
+                        Ok(parsed) => drop(seen.pool_classes.insert(parsed.pool_class)),
+                        Err(error) => warnings.push(format!(
                             "{what} will get no volume: storage class {name:?}: {error}"
                         )),
                     }
                 }
             }
             // Claims that come after their pod are most likely of the class that they get without naming one.
-            Source::Missing => ours |= known.default_is_ours,
+            Source::Missing => seen.ours |= known.default_is_ours,
             Source::Bound {
                 driver: Driver::Foreign,
                 ..
@@ -119,31 +142,14 @@ pub(crate) fn decide(pod: &PodView, known: &Known) -> Decision {
             | Source::Unknown => {}
         }
     }
-    wanted.extend(classes.values().map(|class| &class.pool_class));
-    let pools = common(&wanted, known, &mut decision.warnings);
+    seen
+}
 
-    let present = NodeAffinity::of(pod.affinity());
-    decision.scheduler = ours && pod.scheduler().is_none();
-    if present.tied_to().is_none() {
-        decision.preferred = preferences(&volumes, &pools, &present);
-    }
-    let demands = demands(known, |copies| {
-        let current: Vec<&Copy> = copies.iter().filter(|copy| copy.up_to_date).collect();
-        let all = copies.iter();
-        let nodes = if current.is_empty() {
-            all.collect()
-        } else {
-            current
-        };
-        nodes
-            .into_iter()
-            .map(|copy| copy.node.to_string())
-            .collect()
-    });
-    let wanted = demands.into_values().map(|(_, wanted)| wanted);
-    let missing: BTreeSet<OnLabel> = wanted.filter(|wanted| !present.demands(wanted)).collect();
-    decision.required = missing.into_iter().collect();
-    decision
+/// The nodes with copies that are up to date; with any copy if none is.
+fn best_nodes(copies: &[Copy]) -> BTreeSet<String> {
+    let none_current = !copies.iter().any(|copy| copy.up_to_date);
+    let best = copies.iter().filter(|copy| copy.up_to_date || none_current);
+    best.map(|copy| copy.node.to_string()).collect()
 }
 
 /// All claims of the pod, with what to call them.
@@ -161,10 +167,10 @@ fn class_of<'a>(claim: &KnownClaim, known: &'a Known) -> Option<(&'a str, &'a Cl
 }
 
 /// The nodes that have pools of all these classes. Warns of a class that no node has.
-fn common(wanted: &BTreeSet<&PoolClass>, known: &Known, warnings: &mut Vec<String>) -> Nodes {
+fn common(wanted: &BTreeSet<PoolClass>, known: &Known, warnings: &mut Vec<String>) -> Nodes {
     let mut common: Option<Nodes> = None;
     for class in wanted {
-        let nodes = known.pools.get(*class).cloned().unwrap_or(Nodes::None);
+        let nodes = known.pools.get(class).cloned().unwrap_or(Nodes::None);
         if nodes == Nodes::None {
             warnings.push(format!(
                 "no node has a {class} pool now: the pod waits until one has; claim disks of type {class} with a LocalDiskClaim"
