@@ -41,6 +41,8 @@ enum Command {
     Demo,
     /// Run everything that CI runs: the checks of the sources, then the scenarios on the lab
     Test(Arguments),
+    /// Bring the lab up, measure Hawser beside what it stands on, and print a table
+    Bench,
     #[command(flatten)]
     Running(Running),
 }
@@ -48,8 +50,6 @@ enum Command {
 /// What is done to a lab that is up.
 #[derive(Debug, Subcommand)]
 enum Running {
-    /// Measure Hawser beside what it stands on, and print a table
-    Bench,
     /// Run kubectl against the lab
     Kubectl {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -130,10 +130,21 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Down { purge } => down::down(&place, purge, &progress)?,
         Command::Demo => {
+            let _reserved = up::reserve(&place)?;
             let lab = up::up(&place, &Options::default(), &progress)?;
             lab.block_on(demo::run(&lab))?;
+            progress.say(format!(
+                "all of it took {:.0} s; lab {} stays up to be looked at (`cargo lab kubectl get pods -A`), until `cargo lab down`",
+                progress.elapsed().as_secs_f64(),
+                lab.name
+            ));
         }
         Command::Test(arguments) => scenario::test(&place, &arguments, &progress)?,
+        Command::Bench => {
+            let _reserved = up::reserve(&place)?;
+            let lab = up::up(&place, &Options::default(), &progress)?;
+            lab.block_on(bench::run(&lab))?;
+        }
         Command::Running(command) => {
             return on_running(&Lab::open(&place)?, command, &progress);
         }
@@ -143,7 +154,6 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
 
 fn on_running(lab: &Lab, command: Running, progress: &Progress) -> Result<ExitCode> {
     match command {
-        Running::Bench => lab.block_on(bench::run(lab))?,
         Running::Kubectl { args } => {
             lab.net.enter()?;
             let error = lab

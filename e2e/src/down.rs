@@ -22,7 +22,7 @@ pub(crate) fn stop(lab: &Lab) -> Result<()> {
 }
 
 /// Takes a lab down: ends everything that it started, and nothing else. Its disks and logs stay until the next `up`; with `purge` they are deleted, and
-/// so is everything in the cache unless another lab still runs on it.
+/// so is everything in the cache unless another lab still runs on it. An unknown file in the folder stays.
 pub(crate) fn down(place: &Place, purge: bool, progress: &Progress) -> Result<()> {
     host::check_root()?;
     let lab = Lab::at(place)?;
@@ -58,7 +58,7 @@ fn purge_cache(lab: &Lab, progress: &Progress) -> Result<()> {
         ));
         return Ok(());
     }
-    for folder in ["items", "images", "labs", "logs"] {
+    for folder in ["items", "images", "labs", "logs", "failures", "target"] {
         remove(&lab.cache.dir().join(folder))?;
     }
     progress.say(format!(

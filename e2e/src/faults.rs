@@ -180,9 +180,29 @@ impl Lab {
 
     /// Plugs a new blank disk into a node, running or not.
     pub(crate) fn add_disk(&self, node: &str, bytes: u64, kind: Kind) -> Result<Disk> {
+        self.plug(node, |name, disks| {
+            shelf::next_disk(name, disks, bytes, kind)
+        })
+    }
+
+    /// Plugs in a new blank disk that has another's serial number, and so its world wide name, as some disk enclosures make them.
+    pub(crate) fn add_twin(&self, node: &str, disk: &str, bytes: u64) -> Result<Disk> {
+        let twin_of = self.disk_name(node, disk)?;
+        self.plug(node, |name, disks| {
+            let found = disks.iter().find(|disk| disk.name == twin_of);
+            let other = found.context("a disk that was just found")?;
+            let disk = shelf::next_disk(name, disks, bytes, other.kind)?;
+            Ok(Disk {
+                serial: other.serial.clone(),
+                ..disk
+            })
+        })
+    }
+
+    fn plug(&self, node: &str, make: impl FnOnce(&str, &[Disk]) -> Result<Disk>) -> Result<Disk> {
         let disk = state::update(self.dir(), |state| {
             let node = state.node_mut(node)?;
-            let disk = shelf::next_disk(&node.name, &node.disks, bytes, kind)?;
+            let disk = make(&node.name, &node.disks)?;
             node.disks.push(disk.clone());
             self.write_disk_list(node)?;
             Ok(disk)
@@ -212,10 +232,15 @@ impl Lab {
         self.shelf(node, &format!("remove {}", disk.name))
     }
 
-    /// Plugs a pulled disk in again.
+    /// Plugs a pulled disk in again; one that failed before still does.
     pub(crate) fn return_disk(&self, node: &str, disk: &str) -> Result<()> {
         let disk = self.change_disk(node, disk, |disk| disk.pulled = false)?;
-        self.shelf(node, &format!("add {}", disk.arguments()))
+        self.shelf(node, &format!("add {}", disk.arguments()))?;
+        if disk.failing {
+            // A disk that fails is no better for having been out.
+            self.shelf(node, &format!("fail {}", disk.name))?;
+        }
+        Ok(())
     }
 
     fn change_disk(&self, node: &str, disk: &str, change: impl FnOnce(&mut Disk)) -> Result<Disk> {

@@ -50,3 +50,25 @@ pub(crate) fn scripts(cache: &Cache) -> Result<PathBuf> {
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{run, with_args};
+
+    #[test]
+    fn shells_can_read_the_scripts() {
+        let mut read = 0;
+        for (name, text) in FILES {
+            let shell = match text.lines().next() {
+                Some("#!/bin/bash") => "bash",
+                Some("#!/bin/sh") => "sh",
+                _ => continue,
+            };
+            let result = run(&mut with_args(shell, ["-n", "-c", text]));
+            assert!(result.is_ok(), "{name}: {result:?}");
+            read += 1;
+        }
+        assert!(read >= 4, "{read}");
+    }
+}

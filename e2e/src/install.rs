@@ -18,6 +18,8 @@ use crate::{ready, state};
 pub(crate) const NAMESPACE: &str = "hwameistor";
 /// How long they may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// An API server that does not answer one request within this time fails the command instead of holding it.
+const REQUEST_TIMEOUT: &str = "--request-timeout=60s";
 
 /// Applies `manifests/` of `workspace` with these images, and returns when every workload is ready. Nodes that lack an image get it first.
 /// Doing it again with the same changes nothing.
@@ -34,7 +36,7 @@ pub(crate) fn install(
     progress.say("applying Hawser's manifests");
     let overlay = write_overlay(lab, workspace, images)?;
     let mut apply = lab.kubectl()?;
-    apply.args(["apply", "-k"]).arg(&overlay);
+    apply.args(["apply", REQUEST_TIMEOUT, "-k"]).arg(&overlay);
     lab.net
         .inside(|| run(&mut apply))
         .context("applying Hawser's manifests")?;
@@ -56,7 +58,9 @@ pub(crate) fn overlay_folder(lab: &Lab) -> PathBuf {
 /// Applies once more what was installed last, and returns when every workload is ready. For use within [`Lab::block_on`].
 pub(crate) async fn apply_again(lab: &Lab) -> Result<()> {
     let mut apply = lab.kubectl()?;
-    apply.args(["apply", "-k"]).arg(overlay_folder(lab));
+    apply
+        .args(["apply", REQUEST_TIMEOUT, "-k"])
+        .arg(overlay_folder(lab));
     run(&mut apply).context("applying Hawser's manifests again")?;
     workloads(lab).await
 }

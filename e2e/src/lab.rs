@@ -21,6 +21,10 @@ use crate::state::{self, State};
 
 /// How long a command on a node may be silent before [`Lab::sh`] gives up.
 const SILENCE: Duration = Duration::from_secs(120);
+/// How long an image's import, which says nothing meanwhile, may take. Ten times what a large image takes on a quiet machine.
+const IMPORT: Duration = Duration::from_secs(900);
+/// How long threads that were left behind by a future that has ended may take.
+const LEFTOVERS: Duration = Duration::from_secs(5);
 
 /// Where the lab's things are, as flags and environment say.
 #[derive(Clone, Debug, clap::Args)]
@@ -142,7 +146,10 @@ impl Lab {
                 .worker_threads(2)
                 .enable_all()
                 .build()?;
-            runtime.block_on(future)
+            let result = runtime.block_on(future);
+            // A thread that still waits for a node (a scenario that ran out of time) must not keep the lab from being taken down.
+            runtime.shutdown_timeout(LEFTOVERS);
+            result
         })
     }
 
@@ -164,6 +171,18 @@ impl Lab {
     ) -> Result<i32> {
         let index = self.state()?.node(node)?.index;
         agent::run(&self.net, index, script, None, each)
+    }
+
+    /// As [`Lab::sh_streamed`], but the command must not be silent for longer than `patience`.
+    pub(crate) fn sh_within(
+        &self,
+        node: &str,
+        script: &str,
+        patience: Duration,
+        each: impl FnMut(Piece<'_>),
+    ) -> Result<i32> {
+        let index = self.state()?.node(node)?.index;
+        agent::run(&self.net, index, script, Some(patience), each)
     }
 
     /// Names of the images that a node has.
@@ -199,7 +218,7 @@ impl Lab {
             if !node.process.as_ref().is_some_and(Process::is_alive) {
                 continue;
             }
-            self.sh(&node.name, &script)?
+            agent::gather(&self.net, node.index, &script, IMPORT)?
                 .checked()
                 .with_context(|| format!("importing {} on {}", archive.display(), node.name))?;
         }

@@ -32,6 +32,12 @@ pub(crate) enum Kind {
     Hdd,
 }
 
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 impl Kind {
     fn word(self) -> &'static str {
         match self {

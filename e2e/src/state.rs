@@ -26,6 +26,8 @@ pub(crate) struct State {
     pub(crate) scripts: PathBuf,
     /// Memory of each node, MiB.
     pub(crate) memory: u64,
+    /// What it was asked to be like, in words; what is there now (disks that were added, say) may differ.
+    pub(crate) shape: String,
     pub(crate) nodes: Vec<Node>,
     /// The control plane's and the network's processes.
     pub(crate) services: Vec<Process>,
@@ -136,6 +138,7 @@ pub(crate) mod tests {
             programs: "/programs".into(),
             scripts: "/scripts".into(),
             memory: 1536,
+            shape: "2 nodes".into(),
             nodes: vec![node(1), node(2)],
             services: Vec::new(),
             installed: false,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cache::remove;
+use crate::cache::{Lock, remove};
 use crate::control_plane::{AFTER_API, AFTER_NODES, BEFORE_API, ControlPlane};
 use crate::down::stop;
 use crate::image::ImageArchive;
@@ -38,6 +38,16 @@ pub(crate) struct Options {
     /// Do not install Hawser's manifests
     #[arg(long)]
     pub(crate) bare: bool,
+}
+
+impl Options {
+    /// What can't be changed while the lab is up, in words.
+    fn shape(&self) -> String {
+        format!(
+            "{} nodes of {} MiB with {} {} disks each",
+            self.nodes, self.memory, self.disks, self.disk_kind
+        )
+    }
 }
 
 impl Default for Options {
@@ -99,23 +109,50 @@ pub(crate) fn up(place: &Place, options: &Options, progress: &Progress) -> Resul
     Ok(lab)
 }
 
+/// Keeps other uses (tests, the demonstration, benchmarks) off the lab until the result is dropped: each takes down or changes what the other stands on.
+///
+/// # Errors
+/// If there is one already.
+pub(crate) fn reserve(place: &Place) -> Result<Lock> {
+    host::check_root()?;
+    let lab = Lab::at(place)?;
+    lab.cache
+        .try_lock(&format!("use-{}", lab.name))?
+        .with_context(|| {
+            format!(
+                "tests, a demonstration or a benchmark run on lab {} already: wait for their end, or take another --name",
+                lab.name
+            )
+        })
+}
+
+/// Whether the lab is up, whole and in any shape.
+pub(crate) fn is_up(place: &Place) -> Result<bool> {
+    let lab = Lab::at(place)?;
+    let state = state::read(lab.dir()).unwrap_or_default();
+    Ok(state.is_some_and(|state| is_whole(&lab, &state)))
+}
+
+fn is_whole(lab: &Lab, state: &State) -> bool {
+    let services = &state.services;
+    state.complete && lab.net.exists() && services.iter().all(super::process::Process::is_alive)
+}
+
 /// Whether the lab runs in the shape of `options`.
 fn already_up(lab: &Lab, options: &Options) -> Result<bool> {
-    let Some(state) = state::read(lab.dir())? else {
+    // A state that can't be read was left by a lab of another version: it is cleaned up like that of a killed one.
+    let Ok(Some(state)) = state::read(lab.dir()) else {
         return Ok(false);
     };
-    if !(state.complete
-        && lab.net.exists()
-        && state.services.iter().all(super::process::Process::is_alive))
-    {
+    if !is_whole(lab, &state) {
         return Ok(false);
     }
+    let asked = options.shape();
     ensure!(
-        state.nodes.len() == usize::from(options.nodes),
-        "lab {} is up with {} nodes, not {}: take it down first (`cargo lab down`), or choose another --name",
+        state.shape == asked,
+        "lab {} is up with {}, not with {asked}: take it down first (`cargo lab down`), or choose another --name",
         lab.name,
-        state.nodes.len(),
-        options.nodes
+        state.shape
     );
     for node in &state.nodes {
         if !node
@@ -280,6 +317,7 @@ fn create(lab: &Lab, options: &Options, built: &Built, progress: &Progress) -> R
         programs: built.programs.clone(),
         scripts: built.scripts.clone(),
         memory: options.memory,
+        shape: options.shape(),
         nodes,
         services: Vec::new(),
         installed: false,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hawser_api::LocalVolumeReplica;
 use hawser_api::names::leases;
 use hawser_runtime::events::Recorder;
 use hawser_runtime::health::Health;
@@ -11,6 +12,7 @@ use hawser_runtime::index::Watches;
 use hawser_runtime::lease::{Candidate, LeaseConfig, LeaseError};
 use hawser_runtime::metrics::Metrics;
 use hawser_runtime::shutdown::Shutdown;
+use hawser_runtime::store::Store;
 use hawser_runtime::{client, observability};
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -32,6 +34,7 @@ use crate::replica::effects::HostEffects;
 use crate::replica::jobs::Listener;
 use crate::replica::node::Effects;
 use crate::replica::{self, Volumes};
+use crate::signature::Looker;
 
 /// What the parts of this daemon share. Cheap to clone.
 #[derive(Clone)]
@@ -45,6 +48,8 @@ pub struct Node {
     pub recorder: Recorder,
     /// To be poked after each change of volumes, so that the node's objects show it at once.
     pub changed: Changed,
+    /// This node's replicas, as watched.
+    pub replicas: Store<LocalVolumeReplica>,
     /// Whether this daemon holds the node's leases; nothing of the node is changed while it does not.
     pub gate: Gate,
     pub watches: Watches,
@@ -81,6 +86,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         lvm,
         dm: Dm::new(options),
         changed: Changed::default(),
+        replicas: Store::new(),
         gate: receiver,
         watches: Watches::new(&shutdown, &health, &metrics),
         health,
@@ -88,8 +94,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         shutdown: shutdown.clone(),
     };
     start_leases(&args, &node, gate)?;
-    start_keeper(&args, &node);
-    start_volumes(&args, &node)?;
+    let looker = Looker::default();
+    start_keeper(&args, &node, &looker);
+    start_volumes(&args, &node, looker)?;
     shutdown.finished().await?;
     Ok(())
 }
@@ -175,13 +182,18 @@ impl Held {
     }
 }
 
-fn start_keeper(args: &Args, node: &Node) {
-    let objects = Objects::default();
+fn start_keeper(args: &Args, node: &Node, looker: &Looker) {
+    let objects = Objects {
+        replicas: node.replicas.clone(),
+        ..Objects::default()
+    };
     let of_node = watcher::Config::default().fields(&format!("spec.nodeName={}", node.name));
     let named = watcher::Config::default().fields(&format!("metadata.name={}", node.name));
     let client = || node.client.clone();
     let watches = &node.watches;
+    let formerly = watcher::Config::default().fields(&format!("spec.preNodeName={}", node.name));
     watches.watch_into(Api::all(client()), of_node.clone(), objects.disks.clone());
+    watches.watch_into(Api::all(client()), formerly, objects.former.clone());
     watches.watch_into(Api::all(client()), of_node, objects.claims.clone());
     watches.watch_into(Api::all(client()), named.clone(), objects.storage.clone());
     watches.watch_into(Api::all(client()), named, objects.disk_nodes.clone());
@@ -197,7 +209,7 @@ fn start_keeper(args: &Args, node: &Node) {
         node: node.name.clone(),
         client: client(),
         objects,
-        scanner: Scanner::new(places),
+        scanner: Scanner::new(places, looker.clone()),
         upkeep: Upkeep::new(&node.name, Api::all(client())),
         claims: Claims {
             node: node.name.clone(),
@@ -207,6 +219,7 @@ fn start_keeper(args: &Args, node: &Node) {
             lvm: Arc::new(node.lvm.clone()),
             prove: Arc::new(RealProof {
                 proc: args.proc.clone(),
+                looker: looker.clone(),
             }),
             recorder: node.recorder.clone(),
         },
@@ -226,7 +239,7 @@ fn start_keeper(args: &Args, node: &Node) {
 
 /// Serves CSI and keeps this node's volumes. CSI does not wait for the API server or the leases: pods come back after a power cut
 /// while both are away.
-fn start_volumes(args: &Args, node: &Node) -> Result<(), SocketError> {
+fn start_volumes(args: &Args, node: &Node, looker: Looker) -> Result<(), SocketError> {
     let queue = Volumes::default();
     let effects = Arc::new(HostEffects::new(
         node.lvm.clone(),
@@ -238,7 +251,7 @@ fn start_volumes(args: &Args, node: &Node) -> Result<(), SocketError> {
         fronts: effects.clone(),
         wipe: effects,
     };
-    let host = Arc::new(mount::host::Host::new(&args.proc));
+    let host = Arc::new(mount::host::Host::new(&args.proc, looker));
     let (volumes, changed) = (queue.clone(), node.changed.clone());
     let listener: Listener = Arc::new(move |volume: &str| {
         volumes.add(volume.to_owned());
@@ -260,6 +273,7 @@ fn start_volumes(args: &Args, node: &Node) -> Result<(), SocketError> {
     let around = replica::Surroundings {
         node_name: node.name.clone(),
         client: node.client.clone(),
+        store: node.replicas.clone(),
         queue,
         gate: node.gate.clone(),
         recorder: node.recorder.clone(),

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hawser_api::{DiskState, LocalDisk, LocalDiskClaim, LocalDiskNode, LocalStorageNode};
+use hawser_api::{
+    DiskState, LocalDisk, LocalDiskClaim, LocalDiskNode, LocalStorageNode, LocalVolumeReplica,
+};
 use hawser_runtime::patch::{self, PatchError};
 use hawser_runtime::shutdown::Shutdown;
 use hawser_runtime::store::Store;
@@ -20,11 +22,12 @@ use lvm2_cmd::{LvmError, Report};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::claim::keep::{Claims, Picture, by_disk};
+use crate::claim::keep::{Claims, ClaimsError, Picture, by_disk};
 use crate::disk::events::{self, Events};
+use crate::disk::object;
 use crate::disk::scan::{Scan, ScanError, Scanner, Stale};
 use crate::disk::upkeep::Upkeep;
-use crate::pool::{extend, news, nodes, status};
+use crate::pool::{extend, news, nodes, status, strays};
 
 /// How long after the first sign of change a round begins: udev answers an event with several more.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -49,10 +52,29 @@ pub type Gate = watch::Receiver<bool>;
 /// Watched objects of this node.
 #[derive(Debug, Clone, Default)]
 pub struct Objects {
+    /// By `spec.nodeName`.
     pub disks: Store<LocalDisk>,
+    /// By `spec.preNodeName`: disks that are gone name no node but this.
+    pub former: Store<LocalDisk>,
     pub claims: Store<LocalDiskClaim>,
     pub storage: Store<LocalStorageNode>,
     pub disk_nodes: Store<LocalDiskNode>,
+    /// Watched by who keeps the volumes.
+    pub replicas: Store<LocalVolumeReplica>,
+}
+
+impl Objects {
+    /// Objects of all disks that are on the node or were when they were last seen, in order of their names.
+    fn all_disks(&self, node: &str) -> Vec<LocalDisk> {
+        let (here, former) = (self.disks.list(), self.former.list());
+        let away = former
+            .iter()
+            .filter(|o| o.spec.node_name.is_empty() && object::is_of_node(&o.spec, node));
+        // An object that just went from one watch to the other may be in both; which of the two is older shows when it is written.
+        let all: BTreeMap<String, &Arc<LocalDisk>> =
+            away.chain(&here).map(|o| (o.name_any(), o)).collect();
+        all.into_values().map(|o| (**o).clone()).collect()
+    }
 }
 
 /// Does the rounds.
@@ -68,7 +90,7 @@ pub struct Keeper {
     pub rescan: Duration,
     /// Doubts that were logged.
     pub doubts: Vec<String>,
-    /// Physical volumes and sizes of their devices that were tried to be grown.
+    /// Physical volumes and sizes of their devices that LVM was made to take in.
     pub grown: BTreeSet<(String, u64)>,
 }
 
@@ -81,6 +103,27 @@ pub enum RoundError {
     Lvm(#[from] LvmError),
     #[error("objects can't be written")]
     Patch(#[from] PatchError),
+    #[error("claim {claim} can't be carried out")]
+    Claim {
+        claim: String,
+        #[source]
+        source: LvmError,
+    },
+    #[error("disk {} has grown, and its pool can't take that in", device.display())]
+    Growth {
+        device: PathBuf,
+        #[source]
+        source: LvmError,
+    },
+}
+
+impl From<ClaimsError> for RoundError {
+    fn from(error: ClaimsError) -> Self {
+        match error {
+            ClaimsError::Patch(error) => Self::Patch(error),
+            ClaimsError::Step { claim, source } => Self::Claim { claim, source },
+        }
+    }
 }
 
 impl RoundError {
@@ -103,6 +146,7 @@ struct Signs {
     changed: Changed,
     gate: Gate,
     disks: watch::Receiver<u64>,
+    former: watch::Receiver<u64>,
     claims: watch::Receiver<u64>,
     storage: watch::Receiver<u64>,
     disk_nodes: watch::Receiver<u64>,
@@ -119,6 +163,7 @@ impl Signs {
             changed: keeper.changed.clone(),
             gate: keeper.gate.clone(),
             disks: objects.disks.changed(),
+            former: objects.former.changed(),
             claims: objects.claims.changed(),
             storage: objects.storage.changed(),
             disk_nodes: objects.disk_nodes.changed(),
@@ -141,6 +186,7 @@ impl Signs {
                 _ = self.tick.tick() => *stale = Some(Stale::All),
                 () = self.changed.0.notified() => {}
                 Ok(()) = self.disks.changed() => {}
+                Ok(()) = self.former.changed() => {}
                 Ok(()) = self.claims.changed() => {}
                 Ok(()) = self.storage.changed() => {}
                 Ok(()) = self.disk_nodes.changed() => {}
@@ -203,14 +249,8 @@ impl Keeper {
 
     /// The round over disks that were found.
     pub async fn round_over(&mut self, scan: Scan) -> Result<(), RoundError> {
-        let report = self.grow().await?;
-        let objects: Vec<LocalDisk> = self
-            .objects
-            .disks
-            .list()
-            .iter()
-            .map(|o| (**o).clone())
-            .collect();
+        let (report, growth) = self.grow().await?;
+        let objects = self.objects.all_disks(&self.node);
         let present = crate::disk::upkeep::plan(
             &self.node,
             &objects,
@@ -241,16 +281,17 @@ impl Keeper {
         };
         let claims = self.objects.claims.list();
         let result = self.claims.run(&claims, &mut picture).await;
-        if picture.changed {
-            // Contents and links of the disks are other ones now.
+        if picture.changed && result.is_ok() {
+            // Contents and links of the disks are other ones now. After a failure another round is due anyway, and not at once.
             self.changed.poke();
         }
         self.show(&picture).await?;
-        Ok(result?)
+        result?;
+        growth
     }
 
-    /// Reads LVM; pools take in what their disks have grown by. Each size of a disk is tried once.
-    async fn grow(&mut self) -> Result<Report, LvmError> {
+    /// Reads LVM; pools take in what their disks have grown by, each size of a disk once. The second result says whether all did.
+    async fn grow(&mut self) -> Result<(Report, Result<(), RoundError>), LvmError> {
         let lvm = self.claims.lvm.clone();
         let report = lvm.report().await?;
         let due: Vec<(String, u64, PathBuf)> = extend::growable(&report)
@@ -258,15 +299,18 @@ impl Keeper {
             .filter(|(uuid, bytes, _)| !self.grown.contains(&(uuid.clone(), *bytes)))
             .collect();
         if due.is_empty() {
-            return Ok(report);
+            return Ok((report, Ok(())));
         }
+        let mut growth = Ok(());
         for (uuid, bytes, device) in due {
-            self.grown.insert((uuid, bytes));
-            if let Err(error) = lvm.pv_resize(&device).await {
-                tracing::warn!(device = %device.display(), error = %chain(&error), "grown disk not taken in");
+            match lvm.pv_resize(&device).await {
+                Ok(()) => {
+                    self.grown.insert((uuid, bytes));
+                }
+                Err(source) => growth = growth.and(Err(RoundError::Growth { device, source })),
             }
         }
-        lvm.report().await
+        Ok((lvm.report().await?, growth))
     }
 
     /// Writes what the node's objects say.
@@ -285,6 +329,9 @@ impl Keeper {
             .collect();
         let old = picture.storage.status.clone().unwrap_or_default();
         let wanted = status::storage(&old, &picture.report, &types, &now);
+        let replicas = self.objects.replicas.list();
+        let known = replicas.iter().map(|r| r.spec.volume_name.clone());
+        let wanted = strays::told(wanted, &picture.report, &known.collect(), &now);
         let api: Api<LocalStorageNode> = Api::all(self.client.clone());
         let written = patch::status(&api, &picture.storage, &wanted).await?;
         if let Some(news) = news::of_storage(&old, &wanted) {

@@ -6,6 +6,7 @@ use crate::disk::scan::Places;
 use crate::disk::{Content, Disk};
 use crate::lvm::fake::{FakeLvm, Fault as LvmFault};
 use crate::pool::prove::Prove;
+use crate::signature::Looker;
 use async_trait::async_trait;
 use hawser_api::DiskClaimState;
 use hawser_runtime::events::Recorder;
@@ -75,8 +76,14 @@ impl Lab {
                 .collect()
         };
         for object in all(DISKS) {
-            let object = serde_json::from_value(object).unwrap();
-            objects.disks.apply(Arc::new(object));
+            // As the two watches select.
+            let object: Arc<LocalDisk> = Arc::new(serde_json::from_value(object).unwrap());
+            if object.spec.node_name == "n1" {
+                objects.disks.apply(object.clone());
+            }
+            if object.spec.pre_node_name == "n1" {
+                objects.former.apply(object);
+            }
         }
         for object in all(CLAIMS) {
             let object = serde_json::from_value(object).unwrap();
@@ -97,7 +104,7 @@ impl Lab {
             node: "n1".to_owned(),
             client: client.clone(),
             objects,
-            scanner: Scanner::new(places),
+            scanner: Scanner::new(places, Looker::default()),
             upkeep: Upkeep::new("n1", Api::all(client.clone())),
             claims: Claims {
                 node: "n1".to_owned(),
@@ -300,7 +307,7 @@ async fn a_disk_that_disappears_while_it_is_claimed_is_waited_for() {
     lab.settle().await;
     lab.ssd_claim();
     lab.lvm.inject([Some(LvmFault::Before)]);
-    lab.round().await.unwrap();
+    lab.round().await.unwrap_err();
     let without = a_scan([a_bare_disk('b')]);
     lab.daemon(Arc::new(Blank))
         .round_over(without)
@@ -314,13 +321,94 @@ async fn a_disk_that_disappears_while_it_is_claimed_is_waited_for() {
     assert!(lab.get_claim("c1").is_none());
 }
 
+/// As the generation before Hawser left it: with no node but a former one.
+#[tokio::test]
+async fn a_disk_that_was_away_comes_back_as_what_it_was() {
+    let lab = Lab::new();
+    let object = json!({
+        "apiVersion": "hwameistor.io/v1alpha1", "kind": "LocalDisk",
+        "metadata": { "name": "localdisk-0b5c2f3e9d7a4816a2c45e10f9b8d673" },
+        "spec": {
+            "nodeName": "", "preNodeName": "n1", "preDevicePath": "/dev/ubdx", "state": "Inactive", "reserved": true,
+            "capacity": a_bare_disk('b').bytes, "devLinks": a_bare_disk('b').links,
+            "diskAttributes": { "devType": "disk", "type": "NVMe" },
+        },
+        "status": { "claimState": "Available" },
+    });
+    let path = format!("{DISKS}localdisk-0b5c2f3e9d7a4816a2c45e10f9b8d673");
+    lab.api.put(&path, object.clone());
+    // Another node's.
+    let mut elsewhere = object;
+    elsewhere["metadata"]["name"] = json!("localdisk-x");
+    elsewhere["spec"]["preNodeName"] = json!("n2");
+    lab.api
+        .put(&format!("{DISKS}localdisk-x"), elsewhere.clone());
+    lab.settle().await;
+    let back: LocalDisk = serde_json::from_value(lab.api.object(&path).unwrap()).unwrap();
+    assert_eq!(
+        (
+            &back.spec.state,
+            back.spec.node_name.as_str(),
+            back.spec.device_path.as_str()
+        ),
+        (&DiskState::Active, "n1", "/dev/ubdb")
+    );
+    assert!(back.spec.reserved);
+    assert_eq!(
+        back.spec.disk_attributes.unwrap().type_,
+        hawser_api::DiskType::NVMe
+    );
+    assert_eq!(lab.disk_states().len(), 3, "one more for ubdc");
+    // And away again.
+    let without = a_scan([a_bare_disk('c')]);
+    lab.daemon(Arc::new(Blank))
+        .round_over(without)
+        .await
+        .unwrap();
+    let away: LocalDisk = serde_json::from_value(lab.api.object(&path).unwrap()).unwrap();
+    assert_eq!(
+        (
+            &away.spec.state,
+            away.spec.node_name.as_str(),
+            away.spec.pre_node_name.as_str()
+        ),
+        (&DiskState::Inactive, "", "n1")
+    );
+    lab.settle().await;
+    let spec = lab.api.object(&format!("{DISKS}localdisk-x")).unwrap();
+    assert_eq!(spec["spec"], elsewhere["spec"]);
+}
+
+/// One read error at the wrong moment, and all that is left of the pool is its disk's looking empty.
+#[tokio::test]
+async fn a_disk_of_a_pool_that_looks_empty_is_not_given_away() {
+    let lab = Lab::new();
+    lab.settle().await;
+    lab.ssd_claim();
+    lab.settle().await;
+    let changes = lab.lvm.changes();
+    assert_eq!(changes.len(), 3, "{changes:?}");
+    // LVM sees neither the group nor the disks' labels.
+    let blind = Arc::new(FakeLvm::default());
+    for _ in 0..3 {
+        let scan = a_scan([a_bare_disk('b'), a_bare_disk('c')]);
+        let mut keeper = lab.daemon(Arc::new(Blank));
+        keeper.claims.lvm = blind.clone();
+        keeper.round_over(scan).await.unwrap();
+    }
+    assert_eq!(
+        lab.disk_states(),
+        [DiskClaimState::Bound, DiskClaimState::Bound]
+    );
+}
+
 #[tokio::test]
 async fn a_deleted_claim_gives_its_disks_back() {
     let lab = Lab::new();
     lab.settle().await;
     lab.ssd_claim();
     lab.lvm.inject([Some(LvmFault::Before)]);
-    lab.round().await.unwrap();
+    lab.round().await.unwrap_err();
     assert_eq!(
         lab.disk_states(),
         [DiskClaimState::Bound, DiskClaimState::Bound]
@@ -337,6 +425,106 @@ async fn a_deleted_claim_gives_its_disks_back() {
         [DiskClaimState::Available, DiskClaimState::Available]
     );
     assert!(lab.lvm.changes().is_empty());
+}
+
+/// The API server and the node are spared while LVM refuses the same step again and again.
+#[tokio::test(start_paused = true)]
+async fn a_step_that_fails_makes_the_next_try_wait() {
+    let lab = Lab::new();
+    lab.settle().await;
+    lab.ssd_claim();
+    lab.lvm
+        .inject(std::iter::repeat_n(Some(LvmFault::Before), 2));
+    lab.round().await.unwrap_err();
+    let mut keeper = lab.daemon(Arc::new(Blank));
+    let nowhere = std::path::Path::new("/nowhere");
+    let mut signs = Signs::new(&keeper, Events::open(nowhere, nowhere));
+    signs.wait(&mut None, None).await;
+    let scan = a_scan(lab.disks().await);
+    let error = keeper.round_over(scan).await.unwrap_err();
+    assert!(chain(&error).to_string().contains("c1"), "{error:?}");
+    let begin = Instant::now();
+    signs.wait(&mut None, Some(Instant::now() + pause(3))).await;
+    assert_eq!(begin.elapsed(), pause(3), "nothing begins a round before");
+    let message = lab.get_claim("c1").unwrap().status.unwrap().message;
+    assert!(message.contains("injected before"), "{message}");
+    lab.settle().await;
+    assert!(lab.get_claim("c1").is_none(), "then it goes on");
+}
+
+/// One claim's trouble is not another's.
+#[tokio::test]
+async fn a_claim_whose_step_fails_does_not_hold_up_the_others() {
+    let lab = Lab::new();
+    lab.settle().await;
+    let one = |name: &str, path: &str| {
+        let description = json!({ "devicePaths": [path] });
+        lab.claim(
+            name,
+            &json!({ "nodeName": "n1", "owner": "local-storage", "description": description }),
+        );
+    };
+    one("c1", "/dev/ubdb");
+    one("c2", "/dev/ubdc");
+    lab.lvm.inject([Some(LvmFault::Before)]);
+    lab.round().await.unwrap_err();
+    assert_eq!(
+        lab.lvm.changes(),
+        ["pvcreate /dev/ubdc", "vgcreate LocalStorage_PoolSSD 1"]
+    );
+}
+
+#[tokio::test]
+async fn a_claim_that_is_deleted_between_two_steps_gives_its_disks_back() {
+    let lab = Lab::new();
+    lab.settle().await;
+    lab.ssd_claim();
+    lab.lvm.inject([None, None, Some(LvmFault::Before)]);
+    lab.round().await.unwrap_err();
+    let mut changes = lab.lvm.changes();
+    changes.sort();
+    assert_eq!(changes, ["pvcreate /dev/ubdb", "pvcreate /dev/ubdc"]);
+    let claims: Api<LocalDiskClaim> = Api::all(lab.api.client());
+    claims
+        .delete("c1", &kube::api::DeleteParams::default())
+        .await
+        .unwrap();
+    lab.settle().await;
+    assert_eq!(
+        lab.disk_states(),
+        [DiskClaimState::Available, DiskClaimState::Available]
+    );
+    // The next claim goes on from there.
+    lab.ssd_claim();
+    lab.settle().await;
+    assert!(lab.get_claim("c1").is_none(), "consumed and removed");
+    assert_eq!(lab.lvm.changes(), ["vgcreate LocalStorage_PoolSSD 2"]);
+}
+
+#[tokio::test]
+async fn a_grown_disk_that_could_not_be_taken_in_is_tried_again() {
+    let lab = Lab::new();
+    lab.settle().await;
+    lab.ssd_claim();
+    lab.settle().await;
+    lab.lvm.changes();
+    let disk = a_bare_disk('b');
+    lab.lvm.grow_device(&disk.path, 2 * disk.bytes);
+    lab.lvm.inject([Some(LvmFault::Before)]);
+    let scan = a_scan(lab.disks().await);
+    let mut keeper = lab.daemon(Arc::new(Blank));
+    let error = keeper.round_over(scan.clone()).await.unwrap_err();
+    assert!(chain(&error).to_string().contains("/dev/ubdb"), "{error:?}");
+    assert!(lab.lvm.changes().is_empty());
+    // The same daemon, which has heard of what it wrote.
+    let mut again = lab.daemon(Arc::new(Blank));
+    again.grown = keeper.grown;
+    again.round_over(scan.clone()).await.unwrap();
+    assert_eq!(lab.lvm.changes(), ["pvresize /dev/ubdb"]);
+    let mut once_more = lab.daemon(Arc::new(Blank));
+    once_more.grown = again.grown;
+    once_more.round_over(scan).await.unwrap();
+    assert!(lab.lvm.changes().is_empty(), "once is enough");
 }
 
 #[tokio::test]

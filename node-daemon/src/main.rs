@@ -15,11 +15,32 @@ mod lvm;
 mod mount;
 mod pool;
 mod replica;
+mod signature;
+#[cfg(test)]
+mod testing;
+
+use std::time::Duration;
 
 use hawser_runtime::{args as common, telemetry, tls};
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+/// Threads for calls that may block; they are made as they are needed. A device that does not answer keeps those that ask it: one for
+/// each disk, and for each volume one for its usage, one for its health and one for the operation on it. A node holds up to 3000
+/// volumes; what is well must still find a thread.
+const BLOCKING_THREADS: usize = 16_384;
+/// How long the end waits for such calls.
+const LAST_CALLS: Duration = Duration::from_secs(5);
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()?;
+    let result = runtime.block_on(run());
+    runtime.shutdown_timeout(LAST_CALLS);
+    result
+}
+
+async fn run() -> anyhow::Result<()> {
     tls::install_provider();
     let (args, settings) = common::parse_checked(args::Args::check);
     telemetry::init(&args.common)?;

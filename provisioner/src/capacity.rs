@@ -25,8 +25,10 @@ use crate::{csi::room::room, decide::name::digest, state::State};
 const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", names::managers::PROVISIONER);
 /// How long changes are gathered. A pod's volumes come together; what is published follows within this and one write.
 const GATHER: Duration = Duration::from_secs(1);
-/// Looked at again after this time although nothing has changed: a write may have failed.
+/// Looked at again after this time although nothing has changed: somebody may have changed an object unseen.
 const AT_LEAST: Duration = Duration::from_secs(30);
+/// And after this time if a write has failed. With [`GATHER`] and the write, what is published is 5 s old at most.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// Selects our objects.
 #[must_use]
@@ -117,16 +119,15 @@ pub(crate) async fn publish(state: Arc<State>, token: CancellationToken) {
         inventory.mark_unchanged();
         classes.mark_unchanged();
         held.mark_unchanged();
-        if let Err(error) = bring_in_step(&state).await {
-            tracing::warn!(error = %chain(&error), "capacities not published, trying again");
-        }
+        let failures = bring_in_step(&state).await;
+        let pause = if failures == 0 { AT_LEAST } else { RETRY };
         let change = async {
             // All are cancel-safe; what changed is looked at anew.
             tokio::select! {
                 _ = inventory.changed(), if state.settings.publish_capacity => {}
                 _ = classes.changed(), if state.settings.publish_capacity => {}
                 _ = held.changed() => {}
-                () = tokio::time::sleep(AT_LEAST) => {}
+                () = tokio::time::sleep(pause) => {}
             }
             tokio::time::sleep(GATHER).await;
         };
@@ -136,40 +137,54 @@ pub(crate) async fn publish(state: Arc<State>, token: CancellationToken) {
     }
 }
 
-async fn bring_in_step(state: &State) -> Result<(), kube::Error> {
+/// Writes what differs, each object by itself: one that the API server refuses hinders no other. Returns how many failed.
+async fn bring_in_step(state: &State) -> usize {
     let api: Api<CSIStorageCapacity> =
         Api::namespaced(state.client.clone(), &state.settings.namespace);
     let wanted = wanted(state);
+    let mut failures = 0;
+    let mut count = |name: &str, result: Result<(), kube::Error>| {
+        if let Err(error) = result {
+            failures += 1;
+            tracing::warn!(object = name, error = %chain(&error), "capacity not published, trying again");
+        }
+    };
     for held in state.capacities.list() {
         let name = held.name_any();
         match wanted.get(&name) {
-            None => drop(ignore_missing(
-                api.delete(&name, &DeleteParams::default())
-                    .await
-                    .map(|_| ()),
-            )?),
-            Some(wanted) if says(&held, wanted) => {}
-            Some(wanted) => {
-                let json = |object: &CSIStorageCapacity| json!({"capacity": object.capacity, "maximumVolumeSize": object.maximum_volume_size});
-                if let Some(patch) = merge_diff(&json(&held), &json(wanted)) {
-                    let sent = api
-                        .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
-                        .await;
-                    ignore_missing(sent.map(|_| ()))?;
-                }
+            None => {
+                let deleted = api.delete(&name, &DeleteParams::default()).await;
+                count(&name, ignore_missing(deleted.map(drop)));
             }
+            Some(wanted) if says(&held, wanted) => {}
+            Some(wanted) => count(&name, correct(&api, &held, wanted).await),
         }
     }
     for (name, object) in &wanted {
         let key = Key::namespaced(state.settings.namespace.clone(), name.clone());
         if state.capacities.get_key(&key).is_none() {
-            match api.create(&PostParams::default(), object).await {
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                other => drop(other?),
-            }
+            let created = match api.create(&PostParams::default(), object).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+                other => other.map(drop),
+            };
+            count(name, created);
         }
     }
-    Ok(())
+    failures
+}
+
+async fn correct(
+    api: &Api<CSIStorageCapacity>,
+    held: &CSIStorageCapacity,
+    wanted: &CSIStorageCapacity,
+) -> Result<(), kube::Error> {
+    let json = |object: &CSIStorageCapacity| json!({"capacity": object.capacity, "maximumVolumeSize": object.maximum_volume_size});
+    let Some(patch) = merge_diff(&json(held), &json(wanted)) else {
+        return Ok(());
+    };
+    let (name, params) = (held.name_any(), PatchParams::default());
+    let sent = api.patch(&name, &params, &Patch::Merge(patch)).await;
+    ignore_missing(sent.map(drop))
 }
 
 /// The index lags: what it still shows may be gone.

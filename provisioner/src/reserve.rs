@@ -270,7 +270,7 @@ fn joint(state: &State, claimant: &Claimant) -> Option<Request> {
     match asked {
         Ok(request) => request,
         Err(why) => {
-            tracing::info!(pod = %pod.name_any(), %why, "the pod's volumes can't be placed together, placing this one by itself");
+            tracing::info!(pod = %pod.name_any(), why = why.logged(), "the pod's volumes can't be placed together, placing this one by itself");
             None
         }
     }

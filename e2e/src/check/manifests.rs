@@ -13,7 +13,7 @@ use crate::image::tools;
 const OVERLAYS: [&str; 2] = ["manifests", "examples/my-cluster"];
 
 /// The objects of a kustomization.
-fn objects(context: &Context, folder: &str) -> Result<Vec<Value>> {
+pub(super) fn objects(context: &Context, folder: &str) -> Result<Vec<Value>> {
     let kubectl = context.go_bin.join("kubectl");
     let yaml = output(context, &kubectl.to_string_lossy(), &["kustomize", folder])?;
     let objects: Vec<Value> = serde_saphyr::from_multiple(&yaml)

@@ -6,6 +6,7 @@ mod cargo;
 mod graph;
 mod licences;
 mod manifests;
+mod settings;
 mod tree;
 
 use std::path::PathBuf;
@@ -44,7 +45,7 @@ pub(crate) struct Outcome {
 }
 
 /// All checks, the cheap ones first.
-pub(crate) const CHECKS: [Check; 12] = [
+pub(crate) const CHECKS: [Check; 14] = [
     Check {
         name: "format",
         about: "rustfmt has nothing to change",
@@ -84,6 +85,16 @@ pub(crate) const CHECKS: [Check; 12] = [
         name: "kustomize",
         about: "manifests build, and images are named as they are made",
         run: manifests::build,
+    },
+    Check {
+        name: "settings",
+        about: "settings of the example arrive in what it builds",
+        run: settings::arrive,
+    },
+    Check {
+        name: "confined",
+        about: "pods run as nobody and read-only, but for the node daemon's",
+        run: settings::confined,
     },
     Check {
         name: "clippy",

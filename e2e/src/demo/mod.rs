@@ -40,8 +40,8 @@ pub(crate) async fn run(lab: &Lab) -> Result<()> {
     claims_become_volumes(&scope, &mut story).await?;
     let written = pods_write(&scope, &mut story).await?;
     a_pod_comes_back(&scope, &mut story, &written).await?;
-    a_node_loses_power(&scope, &mut story).await?;
-    a_claim_grows(&scope, &mut story).await?;
+    a_node_loses_power(&scope, &mut story, &written).await?;
+    a_claim_grows(&scope, &mut story, &written).await?;
     all_is_given_back(&scope, &mut story, &pools).await?;
     scope.close().await?;
     story.end();
@@ -239,7 +239,11 @@ async fn a_pod_comes_back(
     Ok(())
 }
 
-async fn a_node_loses_power(scope: &Scope, story: &mut Story) -> Result<()> {
+async fn a_node_loses_power(
+    scope: &Scope,
+    story: &mut Story,
+    written_before: &[Vec<Written>],
+) -> Result<()> {
     story.chapter("A node loses its power while its pod writes");
     let pods: Api<Pod> = scope.api();
     let before = pods.get(&pod_name(1)).await?;
@@ -281,8 +285,9 @@ async fn a_node_loses_power(scope: &Scope, story: &mut Story) -> Result<()> {
         node_of(&after)
     );
     let records = verify(scope, 1, &written).await?;
+    let earlier = verify(scope, 1, &written_before[1]).await?;
     story.holds(format!(
-        "db-1 is back on {node}; all {acknowledged} acknowledged writes are there, unchanged ({records} records in the files)"
+        "db-1 is back on {node}; all {acknowledged} acknowledged writes are there, unchanged ({records} records in the files), and the {earlier} from before"
     ));
     Ok(())
 }
@@ -296,7 +301,7 @@ fn before_restarts(pod: &Pod) -> i32 {
         .sum()
 }
 
-async fn a_claim_grows(scope: &Scope, story: &mut Story) -> Result<()> {
+async fn a_claim_grows(scope: &Scope, story: &mut Story, written: &[Vec<Written>]) -> Result<()> {
     story.chapter("Claims grow while they are used");
     let claims: Api<PersistentVolumeClaim> = scope.api();
     for (claim, mount, file_system) in CLAIMS {
@@ -338,7 +343,10 @@ async fn a_claim_grows(scope: &Scope, story: &mut Story) -> Result<()> {
             human(size)
         ));
     }
-    story.holds("both file systems of db-2 grew under the running pod");
+    let records = verify(scope, 2, &written[2]).await?;
+    story.holds(format!(
+        "both file systems of db-2 grew under the running pod, and its {records} records are unchanged"
+    ));
     Ok(())
 }
 

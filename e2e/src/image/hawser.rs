@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
 use super::oci::{BuiltLayer, Layer, Owner, Run, Tag, write_image};
@@ -149,6 +150,10 @@ fn binaries(inputs: &Inputs) -> Result<PathBuf> {
         return Ok(folder);
     }
     let target = home.join("target");
+    // One clone at a time: the folder is shared, and each drops what another clone built in it.
+    std::fs::create_dir_all(&home).with_context(|| format!("creating {}", home.display()))?;
+    let lock = std::fs::File::create(home.join("target.lock"))?;
+    flock(&lock, FlockOperation::LockExclusive).context("waiting for another build of images")?;
     eprintln!("building Hawser's binaries for images (the first time takes some minutes)");
     forget_other_clone(&inputs.workspace, &target)?;
     cargo_build(&inputs.workspace, &target)?;

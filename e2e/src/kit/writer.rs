@@ -3,6 +3,8 @@
 //! Records are made here, outside of the pod, each with its own checksum, and sent to a shell in the pod, which appends a record to a file, calls fsync
 //! on the file, and only then acknowledges the record's number. What was acknowledged is therefore known here even when the node loses its power the next
 //! moment; after it came back, the file is read as a whole and must hold every acknowledged record, unchanged.
+//!
+//! On a block device each record has a slot of its own, by its number.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,13 +25,55 @@ use super::wait::{Pending, wait_for};
 
 /// Hexadecimal digits of random-looking payload in a record.
 const PAYLOAD: usize = 448;
+/// Bytes between the beginnings of two records on a device; a record has half as many.
+const SLOT: u64 = 1024;
 /// How long one write with its fsync may take before the writer counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a writer writes to, as its pod sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A file, which grows by each record.
+    File(String),
+    /// A block device, whose first KiB is left alone.
+    Device(String),
+}
+
+impl Place {
+    fn path(&self) -> &str {
+        let (Self::File(path) | Self::Device(path)) = self;
+        path
+    }
+
+    /// The shell script that takes records, and says the number of each once it is on the disk.
+    fn write_script(&self) -> String {
+        match self {
+            // `sync FILE` of busybox calls fsync on it.
+            Self::File(file) => format!(
+                "while read -r number rest; do echo \"$number $rest\" >> {file} && sync {file} || exit 1; echo $number; done"
+            ),
+            Self::Device(device) => format!(
+                "while read -r number rest; do echo \"$number $rest\" | dd of={device} bs={SLOT} seek=$number conv=notrunc,fsync 2>/dev/null || exit 1; \
+                 echo $number; done"
+            ),
+        }
+    }
+
+    /// The shell script that gives back the records, at least the first `count`.
+    fn read_script(&self, count: u64) -> String {
+        match self {
+            Self::File(file) => format!("cat {file}"),
+            Self::Device(device) => {
+                format!("dd if={device} bs={SLOT} skip=1 count={count} 2>/dev/null | tr -d '\\000'")
+            }
+        }
+    }
+}
 
 /// A writer that runs.
 pub(crate) struct Writer {
     pod: String,
-    file: String,
+    place: Place,
     seed: u64,
     acknowledged: Arc<AtomicU64>,
     task: JoinHandle<Result<()>>,
@@ -38,7 +82,7 @@ pub(crate) struct Writer {
 /// What a writer had when it ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
-    pub(crate) file: String,
+    place: Place,
     seed: u64,
     /// Records 1 to this number were acknowledged.
     pub(crate) acknowledged: u64,
@@ -47,17 +91,34 @@ pub(crate) struct Written {
 impl Writer {
     /// Starts a writer in a pod, on a file below one of its mounts. `seed` makes its records unlike those of other writers.
     pub(crate) fn start(scope: &Scope, pod: &str, file: &str, seed: u64) -> Self {
+        Self::start_at(
+            scope,
+            pod,
+            Place::File(file.to_owned()),
+            seed,
+            Duration::ZERO,
+        )
+    }
+
+    /// As [`Writer::start`], on a file or a device, and with a pause after each record, so that many writers leave time for others.
+    pub(crate) fn start_at(
+        scope: &Scope,
+        pod: &str,
+        place: Place,
+        seed: u64,
+        pause: Duration,
+    ) -> Self {
         let acknowledged = Arc::new(AtomicU64::new(0));
         let task = tokio::spawn(write(
             scope.clone(),
             pod.to_owned(),
-            file.to_owned(),
-            seed,
+            place.write_script(),
+            (seed, pause),
             Arc::clone(&acknowledged),
         ));
         Self {
             pod: pod.to_owned(),
-            file: file.to_owned(),
+            place,
             seed,
             acknowledged,
             task,
@@ -71,10 +132,11 @@ impl Writer {
     pub(crate) async fn reached(&mut self, count: u64) -> Result<()> {
         let what = format!(
             "{count} acknowledged writes to {} of {}",
-            self.file, self.pod
+            self.place.path(),
+            self.pod
         );
         loop {
-            let so_far = self.acknowledged.load(Ordering::SeqCst);
+            let so_far = self.so_far();
             if so_far >= count {
                 return Ok(());
             }
@@ -98,27 +160,33 @@ impl Writer {
         }
     }
 
+    /// How many records are acknowledged by now.
+    pub(crate) fn so_far(&self) -> u64 {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+
     /// Ends the writer; what it had acknowledged by then is what counts.
     pub(crate) fn stop(self) -> Written {
         self.task.abort();
         Written {
-            acknowledged: self.acknowledged.load(Ordering::SeqCst),
-            file: self.file,
+            acknowledged: self.so_far(),
+            place: self.place,
             seed: self.seed,
         }
     }
 }
 
 impl Written {
-    /// Reads the file in the pod and checks every acknowledged record. Returns how many records it holds (at least those acknowledged).
+    /// Reads what is there, in this or another pod that has it at the same place, and checks every acknowledged record. Returns how many records there
+    /// are: at least those acknowledged.
     ///
     /// # Errors
     /// If an acknowledged record is missing or differs, with its number.
     pub(crate) async fn verify(&self, scope: &Scope, pod: &str) -> Result<u64> {
-        let script = format!("cat {}", self.file);
+        let script = self.place.read_script(self.acknowledged);
         let content = scope.exec(pod, &script, PATIENCE).await?;
         verify(&content, self.seed, self.acknowledged)
-            .with_context(|| format!("{} of pod {pod}", self.file))
+            .with_context(|| format!("{} of pod {pod}", self.place.path()))
     }
 }
 
@@ -126,14 +194,10 @@ impl Written {
 async fn write(
     scope: Scope,
     pod: String,
-    file: String,
-    seed: u64,
+    script: String,
+    (seed, pause): (u64, Duration),
     acknowledged: Arc<AtomicU64>,
 ) -> Result<()> {
-    // `sync FILE` of busybox calls fsync on it.
-    let script = format!(
-        "while read -r number rest; do echo \"$number $rest\" >> {file} && sync {file} || exit 1; echo $number; done"
-    );
     let pods: Api<Pod> = scope.api();
     let attach = AttachParams::default()
         .stdin(true)
@@ -154,6 +218,7 @@ async fn write(
             "acknowledged {line} instead of {number}"
         );
         acknowledged.store(number, Ordering::SeqCst);
+        tokio::time::sleep(pause).await;
     }
     Ok(())
 }
@@ -227,6 +292,39 @@ mod tests {
     fn a_changed_record_is_found() {
         let content = records(7, 20).replacen('a', "b", 1);
         assert!(verify(&content, 7, 20).is_err());
+    }
+
+    /// Runs the scripts of a place with this machine's shell, on a file of `before` bytes; gives the acknowledgements and what is read back.
+    fn run_scripts(place: impl Fn(String) -> Place, before: usize, count: u64) -> (String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, vec![0; before]).unwrap();
+        let input = folder.path().join("records");
+        std::fs::write(&input, records(7, count)).unwrap();
+        let place = place(path.display().to_string());
+        let shell = |script: &str| {
+            let mut command = crate::command::with_args("sh", ["-c", script]);
+            command.stdin(std::fs::File::open(&input).unwrap());
+            crate::command::output(&mut command).unwrap()
+        };
+        let acknowledged = shell(&place.write_script());
+        (acknowledged, shell(&place.read_script(count)))
+    }
+
+    #[test]
+    fn scripts_write_and_read_back_on_files_and_on_devices() {
+        let file = run_scripts(Place::File, 0, 12);
+        let device = run_scripts(Place::Device, 1 << 20, 12);
+        for (acknowledged, content) in [file, device] {
+            assert!(acknowledged.ends_with("11\n12\n"), "{acknowledged}");
+            assert_eq!(verify(&content, 7, 12).unwrap(), 12);
+        }
+    }
+
+    #[test]
+    fn a_record_fits_its_slot() {
+        let longest = record(u64::MAX, u64::from(u32::MAX)).len() as u64;
+        assert!(longest < SLOT, "{longest}");
     }
 
     #[test]

@@ -1,7 +1,11 @@
-//! Provisioner and node-daemon are killed (SIGKILL) again and again while volumes live their lives. In the end nothing may be left: not in LVM, not in
-//! device-mapper, no mounts, no objects.
+//! Provisioner and node-daemon are killed (SIGKILL) again and again while volumes live their lives: made for a pod that writes, half of them as block
+//! devices, grown under its writes, taken from the pod and given to another, deleted. Every acknowledged write must then be there, and in the end nothing
+//! may be left: not in LVM, not in device-mapper, no mounts, no objects.
 //!
 //! Victims and moments come from a seed, which is printed; `HAWSER_SEED` repeats a run's choices (the cluster's own timing stays its own).
+
+mod killer;
+mod life;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,19 +13,24 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hawser_api::{LocalVolume, LocalVolumeExpand, LocalVolumeGroup, LocalVolumeReplica};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::PersistentVolume;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use kube::{Api, Resource};
+use kube::Resource;
+use kube::api::ListParams;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 
-use crate::kit::{Pending, Scope, nodes, wait_for};
+use crate::kit::objects::Pool;
+use crate::kit::{Pending, Scope, cleanup, nodes, wait_for};
 use crate::lab::Lab;
+use killer::Killer;
 
+/// The namespace and the class.
+const NAME: &str = "crash";
+/// Volumes that live at the least.
 const VOLUMES: u64 = 40;
 /// Volumes that live at the same time.
 const AT_ONCE: u64 = 5;
+/// Kills that must hit while volumes live; more volumes live until then.
 const KILLS: u64 = 50;
 /// Long, since every step may be interrupted several times, and a container that dies often is started again only after a pause.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -29,43 +38,103 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// What happened, counted.
 #[derive(Default)]
 struct Counts {
+    /// Lives that were begun.
+    begun: AtomicU64,
     kills: AtomicU64,
+    /// Kills on a node whose daemon was making, zeroing, staging or wiping a volume.
+    aimed: AtomicU64,
     missed: AtomicU64,
     created: AtomicU64,
     published: AtomicU64,
     expanded: AtomicU64,
+    handed_over: AtomicU64,
     deleted: AtomicU64,
+    acknowledged: AtomicU64,
+    verified: AtomicU64,
+}
+
+impl Counts {
+    fn add(counter: &AtomicU64, number: u64) {
+        counter.fetch_add(number, Ordering::SeqCst);
+    }
+
+    fn get(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::SeqCst)
+    }
+
+    /// The number of the next life; none if enough volumes have lived and enough kills have hit.
+    fn next(&self) -> Option<u64> {
+        let enough = Self::get(&self.kills) >= KILLS;
+        let number = self.begun.fetch_add(1, Ordering::SeqCst);
+        (number < VOLUMES || !enough).then_some(number)
+    }
+
+    fn words(&self) -> String {
+        format!(
+            "{} kills, {} of them amid work on a volume ({} found no process); {} volumes created, {} published, {} expanded, {} handed over, {} deleted; \
+             {} writes acknowledged, {} records verified",
+            Self::get(&self.kills),
+            Self::get(&self.aimed),
+            Self::get(&self.missed),
+            Self::get(&self.created),
+            Self::get(&self.published),
+            Self::get(&self.expanded),
+            Self::get(&self.handed_over),
+            Self::get(&self.deleted),
+            Self::get(&self.acknowledged),
+            Self::get(&self.verified),
+        )
+    }
 }
 
 /// Runs the test.
 ///
 /// # Errors
-/// If a volume does not get through its life, or something is left at the end.
+/// If a volume does not get through its life or loses a write, or something is left at the end.
 pub(crate) async fn run(lab: &Lab, seed: u64) -> Result<()> {
     println!("  seed {seed}");
-    let scope = Scope::open(lab, "crash").await?;
+    let scope = Scope::open(lab, NAME).await?;
     let pools = scope.ensure_pools().await?;
+    let result = story(&scope, seed, &pools).await;
+    cleanup::after(lab, NAME, result, async {
+        scope.close().await?;
+        scope.sweep_classes(NAME).await
+    })
+    .await
+}
+
+async fn story(scope: &Scope, seed: u64, pools: &[Pool]) -> Result<()> {
     let class = pools
         .first()
         .and_then(|pool| hawser_api::names::pools::class_of(&pool.name))
         .context("no pool has a class")?;
-    scope
-        .class(
-            "crash",
-            &class.to_string(),
-            &[("csi.storage.k8s.io/fstype", "ext4")],
-        )
-        .await?;
+    let ext4 = [("csi.storage.k8s.io/fstype", "ext4")];
+    scope.class(NAME, &class.to_string(), &ext4).await?;
     let counts = Arc::new(Counts::default());
+    let lived = live(scope, seed, &counts).await;
+    println!("  seed {seed}: {}", counts.words());
+    lived?;
+    let kills = Counts::get(&counts.kills);
+    ensure!(
+        kills >= KILLS,
+        "only {kills} kills hit while the volumes lived"
+    );
+    ensure!(
+        Counts::get(&counts.verified) >= Counts::get(&counts.acknowledged),
+        "acknowledged writes were not verified"
+    );
+    nothing_left(scope, pools).await?;
+    println!("  nothing left in LVM, device-mapper, mounts and objects");
+    Ok(())
+}
+
+/// Lets volumes live while the killer is about. All workers end before the first failure is returned.
+async fn live(scope: &Scope, seed: u64, counts: &Arc<Counts>) -> Result<()> {
     let done = Arc::new(AtomicBool::new(false));
-    let killer = tokio::spawn(kill(
-        lab.clone(),
-        seed,
-        Arc::clone(&counts),
-        Arc::clone(&done),
-    ));
+    let killer = Killer::new(scope, seed, Arc::clone(counts), Arc::clone(&done))?;
+    let killer = tokio::spawn(killer.run());
     let workers: Vec<_> = (0..AT_ONCE)
-        .map(|worker| tokio::spawn(lives(scope.clone(), worker, Arc::clone(&counts))))
+        .map(|_| tokio::spawn(lives(scope.clone(), seed, Arc::clone(counts))))
         .collect();
     let mut results = Vec::new();
     for worker in workers {
@@ -73,147 +142,32 @@ pub(crate) async fn run(lab: &Lab, seed: u64) -> Result<()> {
     }
     done.store(true, Ordering::SeqCst);
     killer.await.context("the killer's task")??;
-    results.into_iter().collect::<Result<Vec<()>>>()?;
-    let kills = counts.kills.load(Ordering::SeqCst);
-    println!(
-        "  {kills} kills ({} found no process), {} volumes created, {} published, {} expanded, {} deleted",
-        counts.missed.load(Ordering::SeqCst),
-        counts.created.load(Ordering::SeqCst),
-        counts.published.load(Ordering::SeqCst),
-        counts.expanded.load(Ordering::SeqCst),
-        counts.deleted.load(Ordering::SeqCst),
-    );
-    ensure!(
-        kills >= KILLS,
-        "only {kills} kills hit while the volumes lived"
-    );
-    nothing_left(&scope, &pools).await?;
-    println!("  nothing left in LVM, device-mapper, mounts and objects");
-    scope.close().await
+    results.into_iter().collect()
 }
 
-/// Kills until all volumes are through and enough kills have hit.
-async fn kill(lab: Lab, seed: u64, counts: Arc<Counts>, done: Arc<AtomicBool>) -> Result<()> {
-    let mut random = SplitMix(seed);
-    let nodes = lab.nodes()?;
-    while !done.load(Ordering::SeqCst) {
-        let node = nodes[random.below(nodes.len())].clone();
-        let program = if random.below(2) == 0 {
-            "provisioner"
-        } else {
-            "node-daemon"
-        };
-        let pause = Duration::from_millis(300 + random.next() % 2700);
-        let lab = lab.clone();
-        let hit = tokio::task::spawn_blocking(move || {
-            lab.sh(&node, &format!("pkill -9 -x {program}"))
-                .map(|output| output.status == 0)
-        })
-        .await??;
-        if hit {
-            counts.kills.fetch_add(1, Ordering::SeqCst);
-        } else {
-            counts.missed.fetch_add(1, Ordering::SeqCst);
-        }
-        tokio::time::sleep(pause).await;
-    }
-    Ok(())
-}
-
-/// One volume after the other: created for a pod, published, grown, deleted.
-async fn lives(scope: Scope, worker: u64, counts: Arc<Counts>) -> Result<()> {
-    let mut index = worker;
-    while index < VOLUMES {
-        let name = format!("v{index}");
-        life(&scope, &name, &counts)
+/// One volume after the other.
+async fn lives(scope: Scope, seed: u64, counts: Arc<Counts>) -> Result<()> {
+    while let Some(number) = counts.next() {
+        life::run(&scope, number, seed, &counts)
             .await
-            .with_context(|| format!("volume {name}"))?;
-        index += AT_ONCE;
+            .with_context(|| format!("volume {number}"))?;
     }
     Ok(())
-}
-
-async fn life(scope: &Scope, name: &str, counts: &Counts) -> Result<()> {
-    let claims: Api<PersistentVolumeClaim> = scope.api();
-    let pods: Api<Pod> = scope.api();
-    Scope::apply(&claims, name, claim(scope, name)).await?;
-    Scope::apply(&pods, name, pod(scope, name)).await?;
-    wait_for(&format!("claim {name} to be bound"), PATIENCE, || async {
-        let volume = claims
-            .get(name)
-            .await?
-            .spec
-            .and_then(|spec| spec.volume_name);
-        Ok(match volume {
-            Some(_) => Ok(()),
-            None => Err(Pending::because(scope.last_event(name).await?)),
-        })
-    })
-    .await?;
-    counts.created.fetch_add(1, Ordering::SeqCst);
-    scope.pod_ready(name, PATIENCE).await?;
-    counts.published.fetch_add(1, Ordering::SeqCst);
-    let larger = json!({ "spec": { "resources": { "requests": { "storage": "192Mi" } } } });
-    claims
-        .patch(name, &PatchParams::default(), &Patch::Merge(&larger))
-        .await?;
-    wait_for(&format!("claim {name} to grow"), PATIENCE, || async {
-        let capacity = claims
-            .get(name)
-            .await?
-            .status
-            .and_then(|status| status.capacity);
-        let capacity = capacity.and_then(|capacity| capacity.get("storage").cloned());
-        Ok(match capacity {
-            Some(quantity) if quantity.0 == "192Mi" => Ok(()),
-            other => Err(Pending::because(format!(
-                "{other:?}; {}",
-                scope.last_event(name).await?
-            ))),
-        })
-    })
-    .await?;
-    counts.expanded.fetch_add(1, Ordering::SeqCst);
-    let volume = scope.volume_of(name).await?;
-    pods.delete(name, &DeleteParams::default().grace_period(0))
-        .await?;
-    claims.delete(name, &DeleteParams::default()).await?;
-    gone::<PersistentVolume>(scope, &volume).await?;
-    counts.deleted.fetch_add(1, Ordering::SeqCst);
-    Ok(())
-}
-
-async fn gone<K>(scope: &Scope, name: &str) -> Result<()>
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
-{
-    let api: Api<K> = scope.cluster();
-    wait_for(
-        &format!("{} {name} to go", K::kind(&())),
-        PATIENCE,
-        || async {
-            Ok(match api.get_opt(name).await? {
-                None => Ok(()),
-                Some(_) => Err(Pending::because(scope.last_event(name).await?)),
-            })
-        },
-    )
-    .await
 }
 
 /// Checks that nothing is left of any volume.
-async fn nothing_left(scope: &Scope, before: &[crate::kit::objects::Pool]) -> Result<()> {
+async fn nothing_left(scope: &Scope, before: &[Pool]) -> Result<()> {
     wait_for(
         "all objects to go, and the pools to be as before",
         PATIENCE,
         || async {
             let left = [
-                count::<LocalVolume>(scope).await?,
-                count::<LocalVolumeReplica>(scope).await?,
-                count::<LocalVolumeGroup>(scope).await?,
-                count::<LocalVolumeExpand>(scope).await?,
-                count::<PersistentVolume>(scope).await?,
-                count::<VolumeAttachment>(scope).await?,
+                all::<LocalVolume>(scope).await?,
+                all::<LocalVolumeReplica>(scope).await?,
+                all::<LocalVolumeGroup>(scope).await?,
+                all::<LocalVolumeExpand>(scope).await?,
+                all::<PersistentVolume>(scope).await?,
+                all::<VolumeAttachment>(scope).await?,
             ]
             .concat();
             let pools = scope.pools().await?;
@@ -231,7 +185,7 @@ async fn nothing_left(scope: &Scope, before: &[crate::kit::objects::Pool]) -> Re
 }
 
 /// The names of all objects of a kind, as `Kind name`.
-async fn count<K>(scope: &Scope) -> Result<Vec<String>>
+async fn all<K>(scope: &Scope) -> Result<Vec<String>>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {
@@ -248,68 +202,24 @@ where
         .collect())
 }
 
-fn claim(scope: &Scope, name: &str) -> serde_json::Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": { "name": name, "namespace": scope.namespace },
-        "spec": {
-            "storageClassName": "crash",
-            "accessModes": ["ReadWriteOnce"],
-            "resources": { "requests": { "storage": "128Mi" } },
-        },
-    })
-}
-
-fn pod(scope: &Scope, name: &str) -> serde_json::Value {
-    let (image, tag) = crate::image::base::BUSYBOX;
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": { "name": name, "namespace": scope.namespace },
-        "spec": {
-            "terminationGracePeriodSeconds": 0,
-            "containers": [{
-                "name": "main",
-                "image": format!("{image}:{tag}"),
-                "imagePullPolicy": "Never",
-                "command": ["sleep", "2147483647"],
-                "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
-            }],
-            "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": name } }],
-        },
-    })
-}
-
-/// A small random source (Steele, Lea and Flood's SplitMix64): the same seed gives the same choices.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap_or(0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_makes_the_same_choices() {
-        let choices = |seed| {
-            let mut random = SplitMix(seed);
-            (0..20).map(|_| random.below(3)).collect::<Vec<_>>()
-        };
-        assert_eq!(choices(1), choices(1));
-        assert_ne!(choices(1), choices(2));
-        assert!(choices(3).iter().all(|choice| *choice < 3));
+    fn lives_go_on_until_there_are_enough_of_them_and_of_kills() {
+        let counts = Counts::default();
+        for number in 0..VOLUMES + 3 {
+            assert_eq!(counts.next(), Some(number), "without a kill");
+        }
+        Counts::add(&counts.kills, KILLS);
+        assert_eq!(counts.next(), None);
+
+        let counts = Counts::default();
+        Counts::add(&counts.kills, KILLS);
+        for number in 0..VOLUMES {
+            assert_eq!(counts.next(), Some(number));
+        }
+        assert_eq!(counts.next(), None);
     }
 }

@@ -25,14 +25,37 @@ pub(crate) async fn run(lab: &Lab) -> Result<()> {
         anyhow::bail!("the scenario needs at least two nodes");
     };
     let disk = a_disk(lab, victim).await?;
-    let sum = a_file(lab, victim, &disk).await?;
-    power_cut_keeps_the_disk_and_not_the_memory(lab, victim, &disk, &sum).await?;
-    a_failed_disk_fails_and_keeps_its_content(lab, victim, &disk, &sum).await?;
-    a_pulled_disk_goes_and_comes_back(lab, victim, &disk, &sum).await?;
+    let result = all(lab, first, victim, &disk).await;
+    let undone = undo(lab, victim, &disk).await;
+    result.and(undone)
+}
+
+async fn all(lab: &Lab, first: &str, victim: &str, disk: &str) -> Result<()> {
+    let sum = a_file(lab, victim, disk).await?;
+    power_cut_keeps_the_disk_and_not_the_memory(lab, victim, disk, &sum).await?;
+    a_failed_disk_fails_and_keeps_its_content(lab, victim, disk, &sum).await?;
+    a_pulled_disk_goes_and_comes_back(lab, victim, disk, &sum).await?;
     partitions_cut_what_they_say(lab, first, victim).await?;
-    a_frozen_node_is_silent(lab, first, victim).await?;
-    let (node, name) = (victim.clone(), disk.clone());
-    on(lab, move |lab| lab.pull_disk(&node, &name)).await
+    a_frozen_node_is_silent(lab, first, victim).await
+}
+
+/// Ends every fault, whichever of them is there, so that what runs next on the lab does not fail in its wake.
+async fn undo(lab: &Lab, node: &str, disk: &str) -> Result<()> {
+    let (node, disk) = (node.to_owned(), disk.to_owned());
+    on(lab, move |lab| {
+        let process = lab.state()?.node(&node)?.process.clone();
+        if process.is_some_and(|process| process.is_alive()) {
+            lab.thaw(&node)?;
+        } else {
+            lab.boot(&node)?;
+        }
+        lab.heal(&node)?;
+        lab.wait_ready(&node, READY)?;
+        lab.sh(&node, &format!("umount -l {MOUNT}"))?;
+        lab.fix_disk(&node, &disk)?;
+        lab.pull_disk(&node, &disk)
+    })
+    .await
 }
 
 /// Plugs in a disk; returns its name once its device is there.
@@ -51,7 +74,10 @@ async fn device(lab: &Lab, node: &str, disk: &str) -> Result<String> {
         let devices = on(lab, move |lab| lab.disk_devices(&name)).await?;
         let found = devices.iter().find(|(name, _)| name == disk);
         Ok(match found {
-            Some((_, device)) if !device.is_empty() => Ok(format!("/dev/{device}")),
+            // `-` stands for a disk that has no device now.
+            Some((_, device)) if !device.is_empty() && device != "-" => {
+                Ok(format!("/dev/{device}"))
+            }
             _ => Err(Pending::because(format!("there are {devices:?}"))),
         })
     })

@@ -1,11 +1,16 @@
 //! Scenarios: what must hold on a real cluster, each a function that fails with a reason. And `cargo lab test`, which runs the checks of the sources and
 //! then the scenarios, on one lab, in the order of the list.
 
+mod adoption;
+mod capacity;
 mod cluster;
 mod crash;
+mod disks;
 mod faults;
 mod sanity;
 mod uninstall;
+mod volume_modes;
+mod wiping;
 mod wrong_input;
 
 use std::future::Future;
@@ -78,15 +83,50 @@ const SCENARIOS: &[Scenario] = &[
         run: |lab| Box::pin(async move { wrong_input::run(&lab).await }),
     },
     Scenario {
+        name: "disks",
+        about: "disks that are new, renamed, doubled or failing: they show at once, keep their names, and go to nobody while they can't be read",
+        routine: true,
+        hawser: true,
+        run: |lab| Box::pin(async move { disks::run(&lab).await }),
+    },
+    Scenario {
+        name: "volume-modes",
+        about: "ext4, xfs, btrfs and block: shared on a node, read-only, by one pod alone, grown while written to, with every byte unchanged",
+        routine: true,
+        hawser: true,
+        run: |lab| Box::pin(async move { volume_modes::run(&lab).await }),
+    },
+    Scenario {
+        name: "wiping",
+        about: "a new volume shows nothing of what its disks held before, or of deleted volumes",
+        routine: false,
+        hawser: true,
+        run: |lab| Box::pin(async move { wiping::run(&lab).await }),
+    },
+    Scenario {
+        name: "capacity",
+        about: "with the component publish-capacity, CSIStorageCapacity objects follow each allocation within 5 s",
+        routine: false,
+        hawser: true,
+        run: |lab| Box::pin(async move { capacity::run(&lab).await }),
+    },
+    Scenario {
+        name: "adoption",
+        about: "a volume of HwameiStor's is taken over while it is mounted, grows, moves to Hawser's way, and goes with its claim",
+        routine: false,
+        hawser: true,
+        run: |lab| Box::pin(async move { adoption::run(&lab).await }),
+    },
+    Scenario {
         name: "csi-sanity",
         about: "the CSI project's conformance suite passes, for mounted and for block volumes",
-        routine: false,
+        routine: true,
         hawser: true,
         run: |lab| Box::pin(async move { sanity::run(&lab).await }),
     },
     Scenario {
         name: "crash",
-        about: "provisioner and node-daemon killed at random while volumes live: nothing lost, doubled or left",
+        about: "provisioner and node-daemon killed at random while volumes are written to: no acknowledged write lost, nothing doubled or left",
         routine: false,
         hawser: true,
         run: |lab| Box::pin(async move { crash::run(&lab, seed()).await }),
@@ -94,7 +134,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "uninstall",
         about: "kubectl delete -k is refused while a volume is there, and leaves nothing else behind without one",
-        routine: false,
+        routine: true,
         hawser: true,
         run: |lab| Box::pin(async move { uninstall::run(&lab).await }),
     },
@@ -141,7 +181,7 @@ pub(crate) struct Arguments {
     /// Also the scenarios that are not routine yet
     #[arg(long)]
     all: bool,
-    /// Keep the lab up afterwards, whatever the outcome
+    /// Keep the lab up afterwards, whatever the outcome; one that was up before stays anyway
     #[arg(long)]
     keep: bool,
 }
@@ -185,16 +225,25 @@ pub(crate) fn test(place: &Place, arguments: &Arguments, progress: &Progress) ->
         .iter()
         .filter(|scenario| !arguments.no_lab && wanted(scenario, arguments))
         .collect();
+    // Before the checks, which take minutes.
+    let _reserved = if chosen.is_empty() {
+        None
+    } else {
+        Some(up::reserve(place)?)
+    };
     let mut outcomes = checks(place, filter, progress)?;
     if !chosen.is_empty() {
+        let found_up = up::is_up(place)?;
         // Scenarios of the lab itself run on a lab that is up in either shape.
         let options = Options {
             bare: chosen.iter().all(|scenario| !scenario.hawser),
             ..Options::default()
         };
         let lab = up::up(place, &options, progress)?;
-        outcomes.extend(chosen.into_iter().map(|scenario| one(&lab, scenario)));
-        if !arguments.keep {
+        outcomes.extend(chosen.iter().map(|scenario| one(&lab, scenario)));
+        if found_up {
+            progress.say(format!("lab {} was up before, and stays", lab.name));
+        } else if !arguments.keep {
             down::down(place, false, progress)?;
         }
     }

@@ -24,6 +24,10 @@ use crate::lab::Lab;
 const NAMESPACE: &str = "hwameistor";
 /// Where the suite works on the node.
 const FOLDER: &str = "/var/lib/kubelet/plugins/csi-sanity";
+/// How long the suite may take for one kind of volume; it ends itself then.
+const SUITE: Duration = Duration::from_secs(600);
+/// What it may take beyond that to write its report.
+const GRACE: Duration = Duration::from_secs(60);
 /// Why the suite may skip a spec, as it says itself: capabilities that Hawser does not offer yet, and one option of the suite that is off, since the
 /// spec fills a node with as many volumes as it can hold.
 const MAY_SKIP: &[&str] = &[
@@ -63,7 +67,7 @@ pub(crate) async fn run(lab: &Lab) -> Result<()> {
         "the suite's volumes to be gone",
         Duration::from_secs(120),
         || async {
-            let left = lab.sh(&node, "lvs --noheadings -o lv_name")?.stdout;
+            let left = lab.sh(&node, "lvs --noheadings -o lv_name")?.checked()?;
             Ok(if left.trim().is_empty() {
                 Ok(())
             } else {
@@ -81,7 +85,7 @@ async fn both(lab: &Lab, node: &str, socket: &str, pool_class: &str) -> Result<(
         let (node, script) = (node.to_owned(), script(socket, access, pool_class));
         let (report, output) = tokio::task::spawn_blocking(move || {
             let mut output = Vec::new();
-            lab.sh_streamed(&node, &script, |piece| {
+            lab.sh_within(&node, &script, SUITE + GRACE, |piece| {
                 let (Piece::Stdout(bytes) | Piece::Stderr(bytes)) = piece;
                 output.extend_from_slice(bytes);
             })?;
@@ -108,7 +112,8 @@ fn script(socket: &str, access: &str, pool_class: &str) -> String {
          /programs/csi-sanity --csi.endpoint=/var/lib/kubelet/plugins/lvm.hwameistor.io/csi.sock --csi.controllerendpoint={socket} \
          --csi.mountdir={FOLDER}/mount --csi.stagingdir={FOLDER}/staging --csi.testvolumeparameters=parameters.yaml \
          --csi.testvolumesize=67108864 --csi.testvolumeexpandsize=134217728 --csi.testvolumeaccesstype={access} \
-         --ginkgo.no-color --ginkgo.v --ginkgo.json-report=report.json 2>&1"
+         --ginkgo.no-color --ginkgo.v --ginkgo.timeout={} --ginkgo.json-report=report.json 2>&1",
+        format_args!("{}s", SUITE.as_secs())
     )
 }
 

@@ -21,6 +21,8 @@ use crate::lab::Lab;
 
 const NAME: &str = "uninstall";
 const PATIENCE: Duration = Duration::from_secs(180);
+/// An API server that does not answer within this time fails the command.
+const REQUEST_TIMEOUT: &str = "--request-timeout=60s";
 /// All kinds of the manifests that lie in no namespace, or in another than Hawser's.
 const KINDS: &str = "clusterroles,clusterrolebindings,roles,rolebindings,csidrivers,storageclasses,mutatingwebhookconfigurations,\
                      validatingwebhookconfigurations,\
@@ -112,7 +114,7 @@ async fn the_volume_goes(scope: &Scope) -> Result<()> {
         .await?;
     wait_for("the volume's objects to go", PATIENCE, || async {
         let kinds = "localvolumes,localvolumereplicas,localvolumegroups,persistentvolumes";
-        let left = kubectl(scope, &["get", kinds, "--output=name"])?.1;
+        let left = kubectl(scope, &["get", REQUEST_TIMEOUT, kinds, "--output=name"])?.1;
         Ok(nothing(&left))
     })
     .await?;
@@ -129,7 +131,14 @@ async fn complete(scope: &Scope, node: &str) -> Result<()> {
         let ours = "--selector=app.kubernetes.io/part-of=hawser";
         let mut left = kubectl(
             scope,
-            &["get", KINDS, ours, "--all-namespaces", "--output=name"],
+            &[
+                "get",
+                REQUEST_TIMEOUT,
+                KINDS,
+                ours,
+                "--all-namespaces",
+                "--output=name",
+            ],
         )?
         .1;
         for crd in definitions(scope).await? {
@@ -140,7 +149,7 @@ async fn complete(scope: &Scope, node: &str) -> Result<()> {
     .await?;
     wait_for("kubelet to forget the driver", PATIENCE, || async {
         let drivers = "--output=jsonpath={.spec.drivers[*].name}";
-        let known = kubectl(scope, &["get", "csinode", node, drivers])?.1;
+        let known = kubectl(scope, &["get", REQUEST_TIMEOUT, "csinode", node, drivers])?.1;
         Ok(if known.contains(names::LVM_DRIVER) {
             Err(Pending::because(known))
         } else {

@@ -1,27 +1,29 @@
 //! What a user meets who asks for what can't be: a sentence that names the wish and what would be right, at the object where its author looks, and
-//! nothing changed by it. The cases know nothing of each other and run at the same time; each says all that it saw when it fails.
+//! nothing changed by it. The cases know nothing of each other, and most run at the same time; each says all that it saw when it fails.
 
+mod by_hand;
 mod claims;
 mod disks;
+mod kinds;
 mod volumes;
 
 use std::fmt::Write as _;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use futures::FutureExt;
 use futures::future::join_all;
 use hawser_api::names;
-use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use crate::image::base::BUSYBOX;
+use crate::kit::Scope;
+use crate::kit::disks::Spare;
 use crate::kit::objects::Pool;
-use crate::kit::{Pending, Scope, wait_for};
+use crate::kit::volumes::{Mode, Use, delete};
 use crate::lab::Lab;
 
 /// The namespace, and what the names of all cluster-wide objects of the scenario begin with.
@@ -39,9 +41,15 @@ pub(super) async fn run(lab: &Lab) -> Result<()> {
     sweep(&scope).await?;
     let pools = scope.ensure_pools().await?;
     let stage = Stage::set(&scope, pools).await?;
-    let mut disks = disks::Disks::new(&scope, &stage);
+    let mut disks = disks::Disks::open(&scope, &stage).await?;
     let mut failed = String::new();
-    for failure in cases(&scope, &stage, &mut disks).await {
+    let mut failures = cases(&scope, &stage, &mut disks).await;
+    // By themselves: while these are there, no volume can be placed on their node.
+    let volumes = case("volumes by hand", by_hand::volumes(&scope, &stage));
+    failures.extend(volumes.await.err());
+    let asleep = by_hand::unknown_state(&scope, &stage);
+    failures.extend(case("a node of an unknown state", asleep).await.err());
+    for failure in failures {
         let _ = write!(failed, "\n    {failure:#}");
     }
     if let Err(error) = disks.away().await {
@@ -52,7 +60,7 @@ pub(super) async fn run(lab: &Lab) -> Result<()> {
     }
     scope.close().await?;
     sweep(&scope).await?;
-    as_before(&scope, &stage.pools).await
+    scope.until_pools(&stage.pools, PATIENCE).await
 }
 
 /// What all cases find.
@@ -60,6 +68,8 @@ struct Stage {
     pools: Vec<Pool>,
     /// The class of disk of the pools that are on every node.
     disk_type: String,
+    /// A class of which there is no pool.
+    spare: Spare,
     /// The node whose disks are only asked for.
     asked: String,
     /// The node that gets and loses disks.
@@ -81,6 +91,7 @@ impl Stage {
             disk_type,
             asked: asked.clone(),
             handled: handled.clone(),
+            spare: Spare::beside(&pools)?,
             pools,
         })
     }
@@ -95,7 +106,9 @@ async fn cases(scope: &Scope, stage: &Stage, disks: &mut disks::Disks) -> Vec<an
         case("growth without room", volumes::growth(scope)).boxed(),
         case("claims for disks", claims::disks(scope, stage)).boxed(),
         case("growth by hand", claims::growth_by_hand(scope)).boxed(),
-        case("a kind that is not served", claims::not_served(scope)).boxed(),
+        case("copies by hand", by_hand::replicas(scope, stage)).boxed(),
+        case("a reservation by hand", by_hand::group(scope, stage)).boxed(),
+        case("kinds that are not served", kinds::not_served(scope)).boxed(),
         case("disks that go, a pool that is half there", disks.story()).boxed(),
     ];
     let outcomes = join_all(all).await;
@@ -110,31 +123,10 @@ async fn case(name: &str, work: impl Future<Output = Result<String>>) -> Result<
     Ok(())
 }
 
-/// Waits for an event about an object that has all the words, and returns its message.
-async fn told(scope: &Scope, namespace: &str, object: &str, words: &[&str]) -> Result<String> {
-    let events: Api<Event> = Api::namespaced(scope.client.clone(), namespace);
-    let about = ListParams::default().fields(&format!("involvedObject.name={object}"));
-    let what = format!("an event about {object} with the words {words:?}");
-    wait_for(&what, PATIENCE, || async {
-        let mut said = Vec::new();
-        for event in events.list(&about).await? {
-            let reason = event.reason.unwrap_or_default();
-            let text = format!("{reason}: {}", event.message.unwrap_or_default());
-            if words.iter().all(|word| text.contains(word)) {
-                return Ok(Ok(text));
-            }
-            said.push(text);
-        }
-        Ok(Err(Pending::because(format!("its events are {said:?}"))))
-    })
-    .await
-}
-
 /// Applies an object that the API server has to refuse, and returns its words, which must have all of these.
 async fn refused<K>(api: &Api<K>, name: &str, object: Value, words: &[&str]) -> Result<String>
 where
-    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-    K::DynamicType: Default,
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
     let said = match Scope::apply(api, name, object).await {
         Ok(_) => {
@@ -143,13 +135,11 @@ where
         }
         Err(error) => format!("{error:#}"),
     };
-    for word in words {
-        ensure!(
-            said.contains(word),
-            "{name} is refused without the words {word:?}: {said}"
-        );
+    let missing = words.iter().find(|word| !said.contains(**word));
+    match missing {
+        None => Ok(said),
+        Some(word) => bail!("{name} is refused without the words {word:?}: {said}"),
     }
-    Ok(said)
 }
 
 /// A class of Hawser's that is bound at once, so that its claims need no pod to be refused.
@@ -174,39 +164,28 @@ fn at_once(name: &str, disk_type: &str, more: &(&str, &str)) -> Value {
     })
 }
 
-async fn claim(scope: &Scope, name: &str, class: &str, mode: &str, size: &str) -> Result<()> {
-    let object = json!({
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": name },
-        "spec": { "storageClassName": class, "accessModes": [mode], "resources": { "requests": { "storage": size } } },
-    });
-    Scope::apply(&scope.api::<PersistentVolumeClaim>(), name, object).await?;
-    Ok(())
+async fn claim(scope: &Scope, name: &str, class: &str, access: &str, size: &str) -> Result<()> {
+    let mode = Mode::Filesystem;
+    scope.claim(name, class, size, access, mode).await.map(drop)
 }
 
 /// A pod that sleeps beside a claim at /data; `more` goes into its spec.
 async fn pod(scope: &Scope, name: &str, claim: &str, more: Value) -> Result<()> {
-    let mut spec = json!({
-        "terminationGracePeriodSeconds": 1,
-        "containers": [{
-            "name": "c", "image": format!("{}:{}", BUSYBOX.0, BUSYBOX.1), "imagePullPolicy": "Never",
-            "command": ["sleep", "2147483647"], "volumeMounts": [{ "name": "v", "mountPath": "/data" }],
-        }],
-        "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": claim } }],
-    });
-    if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
-        spec.extend(more);
-    }
-    let object =
-        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name }, "spec": spec });
-    Scope::apply(&scope.api::<Pod>(), name, object).await?;
-    Ok(())
+    let uses = [Use {
+        claim,
+        at: "/data",
+        mode: Mode::Filesystem,
+        read_only: false,
+    }];
+    scope.pod(name, &uses, more).await
 }
 
 /// Deletes the scenario's cluster-wide objects, also those of a run that failed.
 async fn sweep(scope: &Scope) -> Result<()> {
     sweep_kind(&scope.cluster::<StorageClass>()).await?;
     sweep_kind(&scope.cluster::<hawser_api::LocalDiskClaim>()).await?;
-    sweep_kind(&scope.cluster::<hawser_api::LocalVolumeExpand>()).await
+    sweep_kind(&scope.cluster::<hawser_api::LocalVolumeExpand>()).await?;
+    by_hand::sweep(scope).await
 }
 
 async fn sweep_kind<K>(api: &Api<K>) -> Result<()>
@@ -220,30 +199,4 @@ where
         }
     }
     Ok(())
-}
-
-/// Deletes an object; one that is not there is deleted.
-async fn delete<K>(api: &Api<K>, name: &str) -> Result<()>
-where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    match api.delete(name, &DeleteParams::default()).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        other => other.map(drop).with_context(|| format!("deleting {name}")),
-    }
-}
-
-/// The pools have what they had: volumes are wiped, and what is not ours was not touched.
-async fn as_before(scope: &Scope, before: &[Pool]) -> Result<()> {
-    wait_for("the pools to be as before", PATIENCE, || async {
-        let now = scope.pools().await?;
-        Ok(if now == before {
-            Ok(())
-        } else {
-            Err(Pending::because(format!(
-                "they are {now:?}, they were {before:?}"
-            )))
-        })
-    })
-    .await
 }

@@ -193,6 +193,19 @@ pub struct VolumeQoS {
     pub throughput: String,
 }
 
+impl VolumeQoS {
+    /// The first limit that is asked, by field and value. What can't be read as a number asks for something, too.
+    #[must_use]
+    pub fn asked(&self) -> Option<(&'static str, &str)> {
+        [
+            ("iops", self.iops.as_str()),
+            ("throughput", self.throughput.as_str()),
+        ]
+        .into_iter()
+        .find(|(_, value)| !value.is_empty() && !matches!(crate::quantity::parse(value), Ok(0)))
+    }
+}
+
 /// What LVM says about a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]

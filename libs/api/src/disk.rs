@@ -48,6 +48,7 @@ string_enum! {
     derive = "PartialEq",
     derive = "Default",
     selectable = ".spec.nodeName",
+    selectable = ".spec.preNodeName",
     printcolumn(name = "NodeMatch", type_ = "string", json_path = ".spec.nodeName"),
     printcolumn(
         name = "Capacity",

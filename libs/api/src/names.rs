@@ -57,6 +57,8 @@ pub mod annotations {
     pub const CLAIM: &str = "hawser.io/claim";
     /// On a replica: counts the generations of a volume's copies.
     pub const GENERATION: &str = "hawser.io/generation";
+    /// On a replica that was made anew, `true`: the copy was there before, so its node must find it and not make an empty one.
+    pub const EXISTING: &str = "hawser.io/existing";
     /// On a volume whose name had to be derived: the name that CSI asked for.
     pub const CSI_NAME: &str = "hawser.io/csi-name";
     /// On a class of Kubernetes, `true`: for claims that name no class.
@@ -65,6 +67,40 @@ pub mod annotations {
     pub const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
     /// On a claim: the node that the scheduler chose.
     pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+}
+
+/// Types of conditions that more than one program writes.
+pub mod conditions {
+    /// On a volume and its replicas; there, and true, while limits are asked of a volume that exists: they are not kept, and it is
+    /// usable all the same.
+    pub const LIMITS_NOT_KEPT: &str = "LimitsNotKept";
+}
+
+/// Reasons of a replica's conditions that do not hold: what a node's daemon writes, and the provisioner acts on.
+pub mod reasons {
+    /// The pool has too few free extents.
+    pub const NO_SPACE: &str = "NoSpace";
+    /// The node has no volume group of the pool's name, or more than one.
+    pub const NO_POOL: &str = "NoPool";
+    /// The object asks for what can't be, or is not served.
+    pub const INVALID: &str = "Invalid";
+    /// A logical volume of somebody else has the name, or ours is in another pool.
+    pub const NAME_TAKEN: &str = "NameTaken";
+    /// The logical volume was made once and is not there.
+    pub const DATA_LOST: &str = "DataLost";
+    /// A disk of the pool is missing, or does not read.
+    pub const DISK_FAILED: &str = "DiskFailed";
+    /// Other logical volumes depend on this one's blocks: snapshots, or the thin pool that it is in.
+    pub const HAS_SNAPSHOTS: &str = "HasSnapshots";
+    /// Somebody has it open.
+    pub const IN_USE: &str = "InUse";
+    /// Blocks are being zeroed; goes on by itself.
+    pub const ZEROING: &str = "Zeroing";
+    /// A tool or the kernel refused; tried again.
+    pub const STEP_FAILED: &str = "StepFailed";
+
+    /// Those that waiting does not cure: a new volume has to go to another node.
+    pub const LASTING: [&str; 4] = [NO_SPACE, NO_POOL, INVALID, NAME_TAKEN];
 }
 
 /// Labels.

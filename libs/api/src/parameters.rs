@@ -134,6 +134,19 @@ pub enum ParameterError {
     },
 }
 
+impl ParameterError {
+    /// The key of the parameter, which may be logged; values may not.
+    #[must_use]
+    pub fn parameter(&self) -> &str {
+        match self {
+            Self::Missing { parameter, .. }
+            | Self::Conflict { parameter, .. }
+            | Self::Unsupported { parameter, .. } => parameter,
+            Self::Invalid { parameter, .. } | Self::Unknown { parameter, .. } => parameter,
+        }
+    }
+}
+
 /// What a storage class says about its volumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeClass {

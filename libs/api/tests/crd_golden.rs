@@ -48,7 +48,7 @@ const ADDITIONS: &[(&str, &str)] = &[
 
 /// What Hawser adds: fields that watches may select by.
 const SELECTABLE: &[(&str, &[&str])] = &[
-    ("LocalDisk", &[".spec.nodeName"]),
+    ("LocalDisk", &[".spec.nodeName", ".spec.preNodeName"]),
     ("LocalDiskClaim", &[".spec.nodeName"]),
     (
         "LocalVolumeReplica",

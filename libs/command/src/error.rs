@@ -28,6 +28,12 @@ pub enum CommandError {
         gone: bool,
         stderr: Vec<u8>,
     },
+    /// It was not started: an earlier program of its lane was killed and does not die.
+    #[error(
+        "`{}` was not started: an earlier one was killed and does not die, so it waits for a device that does not answer",
+        command_line(argv)
+    )]
+    Stuck { argv: Vec<String> },
     /// It wrote more to standard output than was allowed.
     #[error("`{}` wrote more than {limit} bytes", command_line(argv))]
     TooMuchOutput { argv: Vec<String>, limit: usize },
@@ -48,6 +54,7 @@ impl CommandError {
             Self::Failed(output) => Some(output),
             Self::Spawn { .. }
             | Self::Deadline { .. }
+            | Self::Stuck { .. }
             | Self::TooMuchOutput { .. }
             | Self::Io { .. } => None,
         }

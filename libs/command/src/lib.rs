@@ -9,8 +9,10 @@
 //!   inherited, so a message reads the same everywhere.
 //! - Both pipes are read while waiting. A daemon that the program leaves behind with the pipes open does not hold us up.
 //! - At the deadline, and when the future is dropped, the program's whole process group is killed.
+//! - A program that does not die, since it waits for a device that does not answer, is not started again and again ([`Lane`]).
 
 mod error;
+mod lane;
 mod output;
 mod run;
 
@@ -19,6 +21,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use error::CommandError;
+pub use lane::{Hangs, Lane, Lanes};
 pub use output::{Exit, Output};
 
 /// Standard output beyond this is refused ([`CommandError::TooMuchOutput`]) unless [`Command::max_output`] says otherwise.
@@ -35,6 +38,7 @@ pub struct Command {
     stdin: Option<Vec<u8>>,
     deadline: Duration,
     max_output: usize,
+    lane: Option<Lane>,
 }
 
 impl Command {
@@ -47,6 +51,7 @@ impl Command {
             stdin: None,
             deadline: DEFAULT_DEADLINE,
             max_output: DEFAULT_MAX_OUTPUT,
+            lane: None,
         }
     }
 
@@ -88,6 +93,14 @@ impl Command {
     #[must_use]
     pub fn max_output(mut self, bytes: usize) -> Self {
         self.max_output = bytes;
+        self
+    }
+
+    /// Refuses to start ([`CommandError::Stuck`]) while something of this lane hangs; if this program outlives its being killed, it is
+    /// what hangs.
+    #[must_use]
+    pub fn lane(mut self, lane: &Lane) -> Self {
+        self.lane = Some(lane.clone());
         self
     }
 

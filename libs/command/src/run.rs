@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin};
 use tokio::time::timeout;
 
-use crate::{Command, CommandError, Exit, Output};
+use crate::{Command, CommandError, Exit, Lane, Output};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const MAX_STDERR: usize = 64 * 1024;
@@ -21,6 +21,9 @@ const KILL_GRACE: Duration = Duration::from_secs(2);
 
 pub(crate) async fn output(command: &Command) -> Result<Output, CommandError> {
     let argv = command.argv();
+    if command.lane.as_ref().is_some_and(Lane::hangs) {
+        return Err(CommandError::Stuck { argv });
+    }
     let begin = Instant::now();
     let mut group = start(command).map_err(|source| CommandError::Spawn {
         argv: argv.clone(),
@@ -44,6 +47,9 @@ pub(crate) async fn output(command: &Command) -> Result<Output, CommandError> {
         Err(_elapsed) => {
             let gone = group.kill().await;
             tracing::warn!(?argv, deadline = ?command.deadline, gone, "program killed at its deadline");
+            if let (false, Some(lane)) = (gone, &command.lane) {
+                group.outlive(lane);
+            }
             return Err(CommandError::Deadline {
                 argv,
                 deadline: command.deadline,
@@ -83,16 +89,27 @@ impl Group {
         }
     }
 
+    /// Lets it block its lane until it is gone.
+    fn outlive(mut self, lane: &Lane) {
+        let hanging = lane.hold();
+        tokio::spawn(async move {
+            self.gone().await;
+            drop(hanging);
+        });
+    }
+
+    /// Waits until it is gone.
+    async fn gone(&mut self) {
+        if self.child.wait().await.is_ok() {
+            // Reaped: the number may be another process's from here on.
+            self.leader = None;
+        }
+    }
+
     /// Whether it is gone.
     async fn kill(&mut self) -> bool {
         self.signal();
-        match timeout(KILL_GRACE, self.child.wait()).await {
-            Ok(_) => {
-                self.leader = None;
-                true
-            }
-            Err(_elapsed) => false,
-        }
+        timeout(KILL_GRACE, self.gone()).await.is_ok()
     }
 }
 
@@ -193,6 +210,42 @@ impl Sink {
             let room = self.limit - self.kept.len();
             self.kept.extend_from_slice(&buffer[..n.min(room)]);
             self.overflowed |= n > room;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No test can make a process that outlives SIGKILL; this one outlives nobody having sent it.
+    #[tokio::test]
+    async fn while_a_killed_program_lives_no_other_of_its_lane_is_started() {
+        let lane = Lane::default();
+        let group = start(&Command::new("sleep").arg("600")).unwrap();
+        let pid = group.leader.unwrap();
+        group.outlive(&lane);
+        let command = Command::new("true").lane(&lane);
+        let refused = command.output().await.unwrap_err();
+        assert!(matches!(refused, CommandError::Stuck { .. }), "{refused}");
+        assert!(refused.to_string().contains("`true` was not started"));
+        Command::new("true").output().await.unwrap();
+        kill_process_group(pid, Signal::KILL).unwrap();
+        while lane.hangs() {
+            tokio::task::yield_now().await;
+        }
+        assert!(command.output().await.unwrap().exit.success());
+    }
+
+    #[tokio::test]
+    async fn a_program_that_dies_at_its_deadline_blocks_nothing() {
+        let lane = Lane::default();
+        let command = Command::new("sleep")
+            .arg("600")
+            .deadline(Duration::from_millis(50))
+            .lane(&lane);
+        for _ in 0..2 {
+            assert!(command.output().await.unwrap_err().is_deadline());
         }
     }
 }

@@ -202,6 +202,7 @@ impl DrbdError {
             },
             source @ (CommandError::Spawn { .. }
             | CommandError::Deadline { .. }
+            | CommandError::Stuck { .. }
             | CommandError::TooMuchOutput { .. }
             | CommandError::Io { .. }) => Self::Command {
                 operation,

@@ -53,6 +53,23 @@ pub enum Unknown {
 }
 
 impl Unknown {
+    /// As the sentence, without the values of a class's parameters, which are not for logs.
+    #[must_use]
+    pub fn logged(&self) -> String {
+        let Self::ClassWrong {
+            claim,
+            class,
+            source,
+        } = self
+        else {
+            return self.to_string();
+        };
+        format!(
+            "claim {claim}: its StorageClass {class}: parameter {:?} is refused",
+            source.parameter()
+        )
+    }
+
     /// Whether it may be cured by time alone: something that others are about to make, or that we have not seen yet.
     /// Otherwise somebody has to change something.
     #[must_use]

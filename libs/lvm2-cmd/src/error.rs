@@ -67,6 +67,11 @@ pub enum LvmError {
         #[source]
         source: Box<CommandError>,
     },
+    /// Removal left it alone.
+    #[error(
+        "{object}: not removed, since it has snapshots, which would go with it, or is another volume than the one to be removed"
+    )]
+    Spared { object: String },
     /// Any other failure of the tool.
     #[error("{object}: failed")]
     Command {
@@ -90,6 +95,7 @@ impl LvmError {
             // A change that ends at its deadline nearly always waited for the lock.
             CommandError::Deadline { stderr, .. } => recognise(&String::from_utf8_lossy(stderr)),
             CommandError::Spawn { .. }
+            | CommandError::Stuck { .. }
             | CommandError::TooMuchOutput { .. }
             | CommandError::Io { .. } => None,
         };
@@ -111,6 +117,7 @@ impl LvmError {
             Self::Refused { refusal, .. } => Some(*refusal),
             Self::Name(_)
             | Self::Request { .. }
+            | Self::Spared { .. }
             | Self::Command { .. }
             | Self::Answer { .. }
             | Self::Shutdown { .. } => None,

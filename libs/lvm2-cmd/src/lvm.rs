@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hawser_command::{Command, CommandError, Output};
+use hawser_command::{Command, CommandError, Lane, Output};
 
 use crate::error::{LvmError, Refusal, recognise};
-use crate::names::{check_device, check_lv, check_pv_uuid, check_tag, check_vg};
+use crate::names::{check_device, check_lv, check_lv_uuid, check_pv_uuid, check_tag, check_vg};
+use crate::options::Hints;
 use crate::{Options, Outcome, Report, parse};
 
 /// A logical volume to be made: linear, not zeroed, signatures in it left alone (what was there before was wiped on its removal;
@@ -34,10 +35,12 @@ pub struct Version {
     pub driver: String,
 }
 
-/// Drives the `lvm` program. Cheap to clone; keeps no state. LVM itself serialises changes of one volume group.
+/// Drives the `lvm` program. Cheap to clone; of what there is it remembers nothing. LVM itself serialises changes of one volume group.
 #[derive(Debug, Clone)]
 pub struct Lvm {
     options: Arc<Options>,
+    /// Reports read every disk, and hang with the first that does not answer.
+    reports: Lane,
 }
 
 impl Lvm {
@@ -45,18 +48,29 @@ impl Lvm {
     pub fn new(options: Options) -> Self {
         Self {
             options: Arc::new(options),
+            reports: Lane::default(),
         }
     }
 
     fn command(&self, verb: &str) -> Command {
+        self.configured(verb, Hints::Leave)
+    }
+
+    fn configured(&self, verb: &str, hints: Hints) -> Command {
         Command::new(&self.options.lvm)
             .arg(verb)
-            .args(["--config", &self.options.config()])
+            .args(["--config", &self.options.config(hints)])
             .deadline(self.options.read_deadline)
     }
 
     fn changing(&self, verb: &str) -> Command {
         self.command(verb).deadline(self.options.change_deadline)
+    }
+
+    /// As [`Self::changing`], for commands after which other devices are physical volumes, or of another group: the host's lvm must notice.
+    fn changing_disks(&self, verb: &str) -> Command {
+        self.configured(verb, Hints::Outdate)
+            .deadline(self.options.change_deadline)
     }
 
     /// Runs a change in a task of its own: if the caller's future is dropped, the change still comes to its end.
@@ -80,10 +94,11 @@ impl Lvm {
     }
 
     /// Everything there is, in one call. Complaints (missing or duplicate devices) do not make it fail: they come as
-    /// [`Report::warnings`].
+    /// [`Report::warnings`]. While an earlier one waits for a device and can't even be killed, this fails at once.
     pub async fn report(&self) -> Result<Report, LvmError> {
         let output = self
             .report_command()
+            .lane(&self.reports)
             .output()
             .await
             .map_err(|e| LvmError::from_command("lvm fullreport", e))?;
@@ -120,7 +135,7 @@ impl Lvm {
     /// A chosen `uuid` (see [`crate::names::check_pv_uuid`]) lets a later look tell our physical volume from another's.
     pub async fn pv_create(&self, device: &Path, uuid: Option<&str>) -> Result<(), LvmError> {
         check_device(device)?;
-        let mut command = self.changing("pvcreate");
+        let mut command = self.changing_disks("pvcreate");
         if let Some(uuid) = uuid {
             check_pv_uuid(uuid)?;
             command = command.args(["--uuid", uuid, "--norestorefile"]);
@@ -133,7 +148,7 @@ impl Lvm {
     /// Takes the physical volume's label off a device that is in no volume group.
     pub async fn pv_remove(&self, device: &Path) -> Result<(), LvmError> {
         check_device(device)?;
-        let command = self.changing("pvremove").arg("--").arg(device);
+        let command = self.changing_disks("pvremove").arg("--").arg(device);
         self.change(device.display().to_string(), command).await?;
         Ok(())
     }
@@ -150,7 +165,11 @@ impl Lvm {
     pub async fn vg_create(&self, vg: &str, devices: &[PathBuf]) -> Result<(), LvmError> {
         check_vg(vg)?;
         check_devices(vg, devices)?;
-        let command = self.changing("vgcreate").arg("--").arg(vg).args(devices);
+        let command = self
+            .changing_disks("vgcreate")
+            .arg("--")
+            .arg(vg)
+            .args(devices);
         self.change(vg.to_owned(), command).await?;
         Ok(())
     }
@@ -160,7 +179,11 @@ impl Lvm {
     pub async fn vg_extend(&self, vg: &str, devices: &[PathBuf]) -> Result<(), LvmError> {
         check_vg(vg)?;
         check_devices(vg, devices)?;
-        let command = self.changing("vgextend").arg("--").arg(vg).args(devices);
+        let command = self
+            .changing_disks("vgextend")
+            .arg("--")
+            .arg(vg)
+            .args(devices);
         self.change(vg.to_owned(), command).await?;
         Ok(())
     }
@@ -169,7 +192,11 @@ impl Lvm {
     pub async fn vg_reduce(&self, vg: &str, device: &Path) -> Result<(), LvmError> {
         check_vg(vg)?;
         check_device(device)?;
-        let command = self.changing("vgreduce").arg("--").arg(vg).arg(device);
+        let command = self
+            .changing_disks("vgreduce")
+            .arg("--")
+            .arg(vg)
+            .arg(device);
         self.change(vg.to_owned(), command).await?;
         Ok(())
     }
@@ -236,11 +263,24 @@ impl Lvm {
         }
     }
 
-    /// Removes a logical volume and frees its extents; [`Refusal::InUse`] while it is open.
-    pub async fn lv_remove(&self, vg: &str, lv: &str) -> Result<Outcome, LvmError> {
+    /// Removes the logical volume of this name and UUID and frees its extents; [`Refusal::InUse`] while it is open.
+    ///
+    /// LVM removes an origin's snapshots along with it, without asking if told `--yes`. So it is told to select by what is true
+    /// under its own lock: another volume that got the name meanwhile, and one with snapshots, are [`LvmError::Spared`]. Selecting
+    /// nothing is no error to LVM; that it removed something shows in what it says (2.03.16 and 2.03.31: `... successfully removed`).
+    pub async fn lv_remove(&self, vg: &str, lv: &str, uuid: &str) -> Result<Outcome, LvmError> {
         let object = lv_object(vg, lv)?;
-        let command = self.changing("lvremove").args(["--yes", "--", &object]);
-        already_if(self.change(object, command).await, Refusal::NotFound)
+        check_lv_uuid(uuid)?;
+        let select = format!("lv_uuid=\"{uuid}\" && lv_role!={{origin}}");
+        let command = self
+            .changing("lvremove")
+            .args(["--yes", "--select", &select, "--", &object]);
+        match self.change(object.clone(), command).await {
+            Ok(output) if was_removed(&output.stdout_text()) => Ok(Outcome::Changed),
+            Ok(_) => Err(LvmError::Spared { object }),
+            Err(error) if error.is(Refusal::NotFound) => Ok(Outcome::Already),
+            Err(error) => Err(error),
+        }
     }
 
     /// Adds and deletes tags in one change of the metadata. Repeatable.
@@ -309,6 +349,10 @@ fn already_if(result: Result<Output, LvmError>, refusal: Refusal) -> Result<Outc
         Err(error) if error.is(refusal) => Ok(Outcome::Already),
         Err(error) => Err(error),
     }
+}
+
+fn was_removed(stdout: &str) -> bool {
+    stdout.contains("successfully removed")
 }
 
 fn large_enough(error: &LvmError) -> bool {

@@ -18,7 +18,7 @@ fn configuration() {
         filter=[\"a|.*|\"] } backup { backup=0 archive=0 } \
         activation { monitoring=0 udev_sync=1 udev_rules=1 verify_udev_operations=1 retry_deactivation=1 } \
         global { use_lvmpolld=0 use_lvmlockd=0 }";
-    assert_eq!(Options::default().config(), expected);
+    assert_eq!(Options::default().config(Hints::Leave), expected);
     let bypass = Options {
         udev: Udev::Bypass,
         config: vec!["global { wait_for_locks=0 }".to_owned()],
@@ -26,10 +26,28 @@ fn configuration() {
     };
     assert!(
         bypass
-            .config()
+            .config(Hints::Leave)
             .contains("udev_sync=0 udev_rules=0 verify_udev_operations=0")
     );
-    assert!(bypass.config().ends_with("global { wait_for_locks=0 }"));
+    assert!(
+        bypass
+            .config(Hints::Leave)
+            .ends_with("global { wait_for_locks=0 }")
+    );
+}
+
+#[test]
+fn the_hosts_hints_are_outdated_by_what_changes_physical_volumes() {
+    let asks = |command: Command, words: &str| {
+        let argv = command.argv();
+        let at = argv.iter().position(|word| word == "--config").unwrap();
+        assert!(argv[at + 1].contains(words), "{argv:?}");
+    };
+    for verb in ["pvcreate", "pvremove", "vgcreate", "vgextend", "vgreduce"] {
+        asks(lvm().changing_disks(verb), "hints=\"all\"");
+    }
+    asks(lvm().changing("lvcreate"), "hints=\"none\"");
+    asks(lvm().report_command(), "hints=\"none\"");
 }
 
 #[test]
@@ -76,6 +94,25 @@ fn lv_create_argv() {
     ] {
         assert!(lvm().lv_create_command(&bad).is_err(), "{bad:?}");
     }
+}
+
+const UUID: &str = "dUE9uo-w42E-aU0G-IGdX-g93o-JpeA-B9o3UQ";
+
+async fn removal_by(program: &str) -> Result<Outcome, LvmError> {
+    let lvm = Lvm::new(Options {
+        lvm: std::path::absolute(program).unwrap(),
+        ..Options::default()
+    });
+    lvm.lv_remove("vg", "lv", UUID).await
+}
+
+/// As recorded with 2.03.16 on a volume group of a plain volume and one with a snapshot.
+#[tokio::test]
+async fn a_removal_that_selected_nothing_is_told() {
+    let removed = removal_by("tests/removes").await;
+    assert_eq!(removed.unwrap(), Outcome::Changed);
+    let spared = removal_by("/bin/true").await.unwrap_err();
+    assert!(matches!(spared, LvmError::Spared { .. }), "{spared}");
 }
 
 /// Runs a method against a program that notes its arguments, and returns them.
@@ -147,8 +184,8 @@ async fn argv_of_changes() {
         "lvextend --extents 12 -- vg/lv"
     );
     assert_eq!(
-        argv_of(async |l| l.lv_remove("vg", "lv").await).await,
-        "lvremove --yes -- vg/lv"
+        argv_of(async |l| l.lv_remove("vg", "lv", UUID).await).await,
+        "lvremove --yes --select lv_uuid=\"dUE9uo-w42E-aU0G-IGdX-g93o-JpeA-B9o3UQ\" && lv_role!={origin} -- vg/lv"
     );
     assert_eq!(
         argv_of(async |l| l.lv_activate("vg", "lv").await).await,
@@ -175,10 +212,18 @@ async fn argv_of_changes() {
         "not run: vg: no device given"
     );
     assert!(
-        argv_of(async |l| l.lv_remove("vg", "../x").await)
+        argv_of(async |l| l.lv_remove("vg", "../x", UUID).await)
             .await
             .starts_with("not run")
     );
+    for uuid in ["", "\" || lv_name=~\".*"] {
+        assert!(
+            argv_of(async |l| l.lv_remove("vg", "lv", uuid).await)
+                .await
+                .starts_with("not run"),
+            "{uuid}"
+        );
+    }
 }
 
 #[test]

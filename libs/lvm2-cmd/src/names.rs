@@ -102,6 +102,20 @@ pub fn check_pv_uuid(uuid: &str) -> Result<(), NameError> {
     )
 }
 
+/// Checks the UUID of a logical volume: as [`check_pv_uuid`], also with the `!` and `#` of LVM's first format.
+pub fn check_lv_uuid(uuid: &str) -> Result<(), NameError> {
+    let groups: Vec<usize> = uuid.split('-').map(str::len).collect();
+    let well = groups == [6, 4, 4, 4, 4, 4, 6]
+        && uuid
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-!#".contains(&b));
+    named(
+        "logical volume UUID",
+        uuid,
+        (!well).then_some("is not of the form 6-4-4-4-4-4-6 letters and digits"),
+    )
+}
+
 /// Checks the name of a device-mapper device.
 pub fn check_dm(name: &str) -> Result<(), NameError> {
     named("device-mapper", name, plain(name))
@@ -153,6 +167,7 @@ mod tests {
         check_tag("hawser.io/claim=default/data-0").unwrap();
         check_dm_uuid("LVM-hawser_front_pvc_1").unwrap();
         check_pv_uuid("OfFewU-agyb-OdEF-cSjy-fVZI-P1b3-6UeEEy").unwrap();
+        check_lv_uuid("dUE9uo-w42E-aU0G-IGdX-g93o-JpeA-B9o3U#").unwrap();
         check_device("/dev/disk/by-path/pci-0000:00:1f.2-ata-1".as_ref()).unwrap();
     }
 
@@ -187,6 +202,7 @@ mod tests {
         assert!(check_dm_uuid("a|b").is_err());
         for uuid in ["", "OfFewU", "OfFewU-agyb-OdEF-cSjy-fVZI-P1b3-6UeEE?"] {
             assert!(check_pv_uuid(uuid).is_err(), "{uuid:?}");
+            assert!(check_lv_uuid(uuid).is_err(), "{uuid:?}");
         }
     }
 

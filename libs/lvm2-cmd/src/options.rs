@@ -53,23 +53,40 @@ impl Default for Options {
     }
 }
 
+/// What becomes of the host's hints, the list (`/run/lvm/hints`) by which the host's own lvm knows which devices to read.
+///
+/// With `hints="none"` a command does not touch the list, so that one which makes a physical volume leaves the host's `pvs` and `vgs`
+/// with a pool that "is missing" the new disk (seen with 2.03.31). With `hints="all"` such a command outdates the list and does not read it:
+/// only commands that report or use volumes do (`ALLOW_HINTS` in lvm2's `tools/commands.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hints {
+    Leave,
+    /// For commands that change which devices are physical volumes, and of which group.
+    Outdate,
+}
+
 impl Options {
     /// The argument of `--config`.
     ///
     /// - `scan_lvs`, filters: volume groups inside volumes are their users' business. `filter` is set too since lvm.conf of the
     ///   image may have one.
-    /// - `hints`: a list of devices that other programs of the host (another `/run/lvm`) do not keep up to date hides new disks.
+    /// - `hints`: the host's list of devices that carry physical volumes. It is never believed: if others do not keep it up to date
+    ///   (another `/run/lvm`), it hides disks. See [`Hints`] for who else believes it.
     /// - `use_devicesfile`: a host's list of allowed devices does not know the disks that we add.
     /// - `backup`, `archive`: the metadata lies on every disk of the group; a copy in the container's own file system dies with it.
     /// - `monitoring`, `use_lvmpolld`: their daemons do not run in a container.
-    pub(crate) fn config(&self) -> String {
+    pub(crate) fn config(&self, hints: Hints) -> String {
         let mut filter = String::new();
         for regex in &self.reject {
             let _ = write!(filter, "\"r|{regex}|\",");
         }
         let sync = u8::from(self.udev == Udev::Synchronise);
+        let hints = match hints {
+            Hints::Leave => "none",
+            Hints::Outdate => "all",
+        };
         let mut config = format!(
-            "devices {{ scan_lvs=0 use_devicesfile=0 hints=\"none\" external_device_info_source=\"none\" global_filter=[{filter}\"a|.*|\"] filter=[\"a|.*|\"] }} \
+            "devices {{ scan_lvs=0 use_devicesfile=0 hints=\"{hints}\" external_device_info_source=\"none\" global_filter=[{filter}\"a|.*|\"] filter=[\"a|.*|\"] }} \
              backup {{ backup=0 archive=0 }} \
              activation {{ monitoring=0 udev_sync={sync} udev_rules={sync} verify_udev_operations={sync} retry_deactivation=1 }} \
              global {{ use_lvmpolld=0 use_lvmlockd=0 }}"

@@ -32,6 +32,8 @@ const REMEMBER: Duration = Duration::from_secs(30 * 60);
 /// Writes allowed at once, and then one for each [`REFILL`].
 const BURST: u32 = 25;
 const REFILL: Duration = Duration::from_millis(200);
+/// How long what still waits at the end may take. It must leave time for what ends after the tasks: giving up a lease, above all.
+const LAST_WRITES: Duration = Duration::from_secs(3);
 /// Limits of the API.
 const MAX_NOTE: usize = 1024;
 const MAX_REASON: usize = 128;
@@ -199,10 +201,15 @@ impl Writer {
             }
         }
         requests.close();
-        while let Ok(request) = requests.try_recv() {
-            self.handle(request).await;
+        let rest = async {
+            while let Ok(request) = requests.try_recv() {
+                self.handle(request).await;
+            }
+            self.flush(true).await;
+        };
+        if tokio::time::timeout(LAST_WRITES, rest).await.is_err() {
+            tracing::warn!("some events were not written: there was no more time before the end");
         }
-        self.flush(true).await;
     }
 
     async fn handle(&mut self, Request { note, object }: Request) {
@@ -407,6 +414,29 @@ mod tests {
         assert!((25..=31).contains(&early), "{early}");
         after(120).await;
         assert_eq!(server.paths().len(), QUEUE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_does_not_hold_up_the_end() {
+        let server = FakeApi::new();
+        let (recorder, shutdown) = a_recorder(&server);
+        for number in 0..QUEUE {
+            let claim = a_claim(&format!("c{number}"));
+            recorder.record(&claim, Severity::Normal, "Placed", "on n1");
+        }
+        after(0).await;
+        let began = Instant::now();
+        shutdown.begin("test");
+        shutdown.finished().await.unwrap();
+        assert!(
+            began.elapsed() <= LAST_WRITES + Duration::from_secs(1),
+            "{:?}",
+            began.elapsed()
+        );
+        assert!(
+            server.paths().len() >= 25,
+            "what the limit allows is written"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -187,7 +187,8 @@ impl Watches {
         }
     }
 
-    /// Watches a kind and folds what happens into `index`, until shutdown. Adds the readiness check `watch <Kind>`.
+    /// Watches a kind and folds what happens into `index`, until shutdown. Adds the readiness check `watch <Kind>`, or
+    /// `watch <Kind> by <field>` if it selects by one: two watches of a kind are ready each for itself.
     ///
     /// `Api::all(client)` or `Api::namespaced(client, ns)` is inferred to be of the tolerant type; selectors go into `config`.
     pub fn watch_into<K, I>(&self, api: Api<Tolerant<K>>, config: watcher::Config, index: I)
@@ -201,7 +202,7 @@ impl Watches {
             + 'static,
         I: Index<K>,
     {
-        let kind = K::kind(&()).into_owned();
+        let kind = watched(&K::kind(&()), &config);
         let fold = Fold {
             ready: self.health.readiness(Cow::Owned(format!("watch {kind}"))),
             labels: KindLabels { kind: kind.clone() },
@@ -216,6 +217,18 @@ impl Watches {
         self.shutdown
             .spawn(format!("watch {kind}"), fold.run(stream));
     }
+}
+
+/// What a watch is called: its kind, and the fields (without their values) that it selects by.
+fn watched(kind: &str, config: &watcher::Config) -> String {
+    let Some(selector) = &config.field_selector else {
+        return kind.to_owned();
+    };
+    let fields = selector
+        .split(',')
+        .filter_map(|term| term.split(['=', '!']).next())
+        .collect::<Vec<_>>();
+    format!("{kind} by {}", fields.join(" and "))
 }
 
 /// One watch: the state between the events of its stream.
@@ -356,6 +369,21 @@ mod tests {
             metrics,
             fold,
         }
+    }
+
+    #[test]
+    fn watches_of_one_kind_are_told_apart_by_what_they_select() {
+        let by =
+            |selector: &str| watched("LocalDisk", &watcher::Config::default().fields(selector));
+        assert_eq!(
+            watched("LocalDisk", &watcher::Config::default()),
+            "LocalDisk"
+        );
+        assert_eq!(by("spec.nodeName=n1"), "LocalDisk by spec.nodeName");
+        assert_eq!(
+            by("spec.preNodeName==n1,spec.nodeName!=n2"),
+            "LocalDisk by spec.preNodeName and spec.nodeName"
+        );
     }
 
     fn names(store: &Store<ConfigMap>) -> Vec<String> {

@@ -211,22 +211,36 @@ fn asked_for(claim: &LocalDiskClaim, object: &LocalDisk) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a disk that is bound to a claim that no longer exists can be given to others: for pools, if nothing was put on it.
-pub fn releasable(candidate: &Candidate<'_>, claim_exists: impl Fn(&str) -> bool) -> bool {
-    let Some(reference) = &candidate.object.spec.claim_ref else {
+/// Whether a disk that is bound to a claim that no longer exists can be given to others: for pools, if no pool ever got it.
+///
+/// Claims go once their disks are in a pool, so a disk's claim being gone says nothing, nor does its looking empty: it may have been
+/// overwritten by mistake while its pool still needs it. `filled` says of an object whether its disk was put into a pool. Whoever
+/// took it out of there takes `spec.claimRef` off too.
+pub fn releasable(
+    candidate: &Candidate<'_>,
+    claim_exists: impl Fn(&str) -> bool,
+    filled: impl Fn(&str) -> bool,
+) -> bool {
+    let object = candidate.object;
+    let (Some(reference), Some(disk)) = (&object.spec.claim_ref, candidate.disk) else {
         return false;
     };
     let ours = reference.kind.as_deref() == Some("LocalDiskClaim")
-        && candidate.object.spec.owner == owners::LOCAL_STORAGE;
+        && object.spec.owner == owners::LOCAL_STORAGE;
     let gone = reference
         .uid
         .as_deref()
         .is_some_and(|uid| !claim_exists(uid));
-    let untouched = *candidate.lvm == LvmUse::None
-        && candidate
-            .disk
-            .is_some_and(|d| d.content == Content::Blank && d.in_use(false).is_none());
-    ours && gone && untouched
+    let marked = [&disk.links, &object.spec.dev_links]
+        .into_iter()
+        .any(|links| Disk::marked_by_lvm(links));
+    let untouched = match candidate.lvm {
+        LvmUse::None => disk.content == Content::Blank && disk.in_use(false).is_none() && !marked,
+        // The claim went after the first of two steps.
+        LvmUse::Made => disk.in_use(true).is_none() && disk.holders.is_empty(),
+        LvmUse::Pool(_) => false,
+    };
+    ours && gone && untouched && !filled(&object.name_any())
 }
 
 #[cfg(test)]

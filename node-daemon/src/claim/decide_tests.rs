@@ -292,28 +292,94 @@ fn phases() {
     assert_eq!(at(ClaimPhase::Deleted), Decision::Remove);
 }
 
-#[test]
-fn only_untouched_disks_of_gone_claims_are_released() {
+fn given(path: &str) -> LocalDisk {
     let mut object = an_object(A, &a_disk());
+    object.spec.device_path = path.to_owned();
     object.spec.owner = "local-storage".to_owned();
     object.spec.claim_ref = Some(ObjectReference {
         kind: Some("LocalDiskClaim".to_owned()),
         uid: Some("uid-1".to_owned()),
         ..ObjectReference::default()
     });
-    let disk = a_disk();
+    object
+}
+
+#[test]
+fn only_untouched_disks_of_gone_claims_are_released() {
+    let (object, disk) = (given("/dev/sdb"), a_disk());
     let candidate = |lvm| Candidate {
         object: &object,
         disk: Some(&disk),
         lvm,
     };
-    assert!(releasable(&candidate(&LvmUse::None), |_| false));
-    assert!(!releasable(&candidate(&LvmUse::None), |uid| uid == "uid-1"));
+    let nothing_filled = |_: &str| false;
+    let free = |candidate: &Candidate<'_>| releasable(candidate, |_| false, nothing_filled);
+    assert!(free(&candidate(&LvmUse::None)));
+    let claimed = |uid: &str| uid == "uid-1";
+    assert!(!releasable(
+        &candidate(&LvmUse::None),
+        claimed,
+        nothing_filled
+    ));
+    // What was made part of a pool once is not given away for looking empty.
+    let filled = |name: &str| name == A;
+    assert!(!releasable(&candidate(&LvmUse::None), |_| false, filled));
     let pool = LvmUse::Pool("LocalStorage_PoolSSD".to_owned());
-    assert!(!releasable(&candidate(&pool), |_| false));
+    assert!(!free(&candidate(&pool)));
     let gone = Candidate {
         disk: None,
         ..candidate(&LvmUse::None)
     };
-    assert!(!releasable(&gone, |_| false));
+    assert!(!free(&gone));
+    let unread = Disk {
+        content: Content::Unknown {
+            why: "it can't be read".to_owned(),
+        },
+        ..a_disk()
+    };
+    assert!(!free(&Candidate {
+        disk: Some(&unread),
+        ..candidate(&LvmUse::None)
+    }));
+    // The host's udev saw a physical volume, now or when the object was written.
+    let link = "/dev/disk/by-id/lvm-pv-uuid-OfFewU-agyb-OdEF-cSjy-fVZI-P1b3-6UeEEy";
+    let marked = Disk {
+        links: vec![link.to_owned()],
+        ..a_disk()
+    };
+    assert!(!free(&Candidate {
+        disk: Some(&marked),
+        ..candidate(&LvmUse::None)
+    }));
+    let mut remembered = given("/dev/sdb");
+    remembered.spec.dev_links = vec![link.to_owned()];
+    assert!(!free(&Candidate {
+        object: &remembered,
+        ..candidate(&LvmUse::None)
+    }));
+}
+
+#[test]
+fn a_physical_volume_that_no_claim_goes_on_with_is_released() {
+    let object = given("/dev/sdb");
+    let made = Disk {
+        content: Content::Signature {
+            kind: "LVM2_member".to_owned(),
+            uuid: String::new(),
+        },
+        links: vec!["/dev/disk/by-id/lvm-pv-uuid-hawser-1".to_owned()],
+        ..a_disk()
+    };
+    let held = Disk {
+        holders: vec!["dm-1".to_owned()],
+        ..made.clone()
+    };
+    for (disk, free) in [(&made, true), (&held, false)] {
+        let candidate = Candidate {
+            object: &object,
+            disk: Some(disk),
+            lvm: &LvmUse::Made,
+        };
+        assert_eq!(releasable(&candidate, |_| false, |_| false), free);
+    }
 }

@@ -16,7 +16,7 @@ use lvm2_cmd::{LvmError, Report};
 
 use super::decide::{Candidate, Decision, called, decide, releasable};
 use crate::disk::Disk;
-use crate::disk::object::LvmUse;
+use crate::disk::object::{self, LvmUse};
 use crate::disk::upkeep::{Kept, LvmUses};
 use crate::lvm::Lvm;
 use crate::pool::extend::{self, Member, Step};
@@ -79,38 +79,74 @@ impl Picture {
     }
 }
 
-/// Why a step into a pool failed.
+/// Why a round over the claims is not over.
 #[derive(Debug, thiserror::Error)]
-enum FillError {
-    #[error("disk {disk} {reason}")]
-    NotBlank { disk: String, reason: String },
+pub enum ClaimsError {
+    /// The API server.
     #[error(transparent)]
-    Lvm(#[from] LvmError),
+    Patch(#[from] PatchError),
+    /// LVM did not do what it was to do for a claim. The claim says so; whether the next try does better is LVM's business.
+    #[error("claim {claim} can't be carried out")]
+    Step {
+        claim: String,
+        #[source]
+        source: LvmError,
+    },
+}
+
+/// Why a claim's disks are not in their pools.
+#[derive(Debug)]
+enum Stop {
+    /// They can't get there as things are; a sentence for the claim.
+    Refused(String),
+    /// A step failed.
+    Failed(LvmError),
+}
+
+impl From<LvmError> for Stop {
+    fn from(error: LvmError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl Claims {
-    /// One round over all claims of this node, in order of their names. The first API failure ends it; the next round goes on.
+    /// One round over all claims of this node, in order of their names. The first API failure ends it; the next round goes on. A
+    /// failing step of one claim does not keep the others waiting.
     pub async fn run(
         &self,
         claims: &[Arc<LocalDiskClaim>],
         picture: &mut Picture,
-    ) -> Result<(), PatchError> {
+    ) -> Result<(), ClaimsError> {
         self.release(claims, picture).await?;
+        let mut failed = Ok(());
         for claim in claims {
-            match decide(&self.node, claim, &picture.candidates()) {
-                Decision::Nothing => {}
-                Decision::Refuse(sentence) => {
-                    self.say(claim, ClaimPhase::Pending, &sentence, "WrongClaim")
-                        .await?;
-                }
-                Decision::Wait(sentence) => {
-                    self.say(claim, ClaimPhase::Pending, &sentence, "NoDisk")
-                        .await?;
-                }
-                Decision::Bind { disks, note } => self.bind(claim, &disks, &note, picture).await?,
-                Decision::Fill { disks } => self.fill(claim, &disks, picture).await?,
-                Decision::Remove => self.remove(claim).await?,
+            match self.carry_on(claim, picture).await {
+                Ok(()) => {}
+                Err(error @ ClaimsError::Patch(_)) => return Err(error),
+                Err(error @ ClaimsError::Step { .. }) => failed = failed.and(Err(error)),
             }
+        }
+        failed
+    }
+
+    async fn carry_on(
+        &self,
+        claim: &LocalDiskClaim,
+        picture: &mut Picture,
+    ) -> Result<(), ClaimsError> {
+        match decide(&self.node, claim, &picture.candidates()) {
+            Decision::Nothing => {}
+            Decision::Refuse(sentence) => {
+                self.say(claim, ClaimPhase::Pending, &sentence, "WrongClaim")
+                    .await?;
+            }
+            Decision::Wait(sentence) => {
+                self.say(claim, ClaimPhase::Pending, &sentence, "NoDisk")
+                    .await?;
+            }
+            Decision::Bind { disks, note } => self.bind(claim, &disks, &note, picture).await?,
+            Decision::Fill { disks } => self.fill(claim, &disks, picture).await?,
+            Decision::Remove => self.remove(claim).await?,
         }
         Ok(())
     }
@@ -145,7 +181,7 @@ impl Claims {
         disks: &[String],
         note: &str,
         picture: &mut Picture,
-    ) -> Result<(), PatchError> {
+    ) -> Result<(), ClaimsError> {
         let mut references = Vec::new();
         for name in disks {
             let Some(seen) = picture.object(name).cloned() else {
@@ -160,8 +196,7 @@ impl Claims {
             })
             .await?
             .into_inner();
-            let lvm = LvmUse::None;
-            let status = crate::disk::object::status(&written, &lvm);
+            let status = object::status(&written, picture.disk_of(name), &LvmUse::None);
             let written = patch::status(&self.disks, &written, &status)
                 .await?
                 .into_inner();
@@ -201,7 +236,7 @@ impl Claims {
         claim: &LocalDiskClaim,
         disks: &[String],
         picture: &mut Picture,
-    ) -> Result<(), PatchError> {
+    ) -> Result<(), ClaimsError> {
         if claim.spec.owner == hawser_api::names::owners::LOCAL_STORAGE {
             self.fill(claim, disks, picture).await
         } else {
@@ -215,7 +250,7 @@ impl Claims {
         claim: &LocalDiskClaim,
         names: &[String],
         picture: &mut Picture,
-    ) -> Result<(), PatchError> {
+    ) -> Result<(), ClaimsError> {
         if let Some(missing) = names.iter().find(|n| picture.object(n).is_none()) {
             let sentence =
                 format!("LocalDisk {missing} of spec.diskRefs does not exist; delete the claim");
@@ -223,54 +258,58 @@ impl Claims {
                 .await?;
             return Ok(());
         }
-        match self.carry_out(claim, names, picture).await {
-            Err(sentence) => {
-                self.say(claim, ClaimPhase::Bound, &sentence, "PoolNotExtended")
-                    .await?;
-                Ok(())
-            }
-            Ok(()) => self.consumed(claim, names, picture).await,
+        let stop = match self.carry_out(claim, names, picture).await {
+            Ok(()) => return Ok(self.consumed(claim, names, picture).await?),
+            Err(stop) => stop,
+        };
+        let sentence = match &stop {
+            Stop::Refused(sentence) => sentence.clone(),
+            Stop::Failed(error) => chain(error).to_string(),
+        };
+        self.say(claim, ClaimPhase::Bound, &sentence, "PoolNotExtended")
+            .await?;
+        match stop {
+            Stop::Refused(_) => Ok(()),
+            Stop::Failed(source) => Err(ClaimsError::Step {
+                claim: claim.name_any(),
+                source,
+            }),
         }
     }
 
-    /// Plans and applies until no step is left. `Err` is a sentence for the claim.
+    /// Plans and applies until no step is left.
     async fn carry_out(
         &self,
         claim: &LocalDiskClaim,
         names: &[String],
         picture: &mut Picture,
-    ) -> Result<(), String> {
+    ) -> Result<(), Stop> {
         // Once to change, once to see that nothing is left.
         for _ in 0..2 {
-            let members: Vec<Member<'_>> = names
+            let candidates = picture.candidates();
+            let (members, others): (Vec<Member<'_>>, Vec<Member<'_>>) = candidates
                 .iter()
-                .filter_map(|name| {
-                    let object = picture.object(name)?;
-                    let disk = picture.disk_of(name);
-                    Some(Member { object, disk })
+                .map(|c| Member {
+                    object: c.object,
+                    disk: c.disk,
                 })
-                .collect();
+                .partition(|member| names.contains(&member.object.name_any()));
             if let Some(stolen) = members.iter().find(|m| !belongs(m.object, claim)) {
-                return Err(format!(
+                return Err(Stop::Refused(format!(
                     "disk {} is no longer bound to this claim; delete the claim",
                     called(stolen.object)
-                ));
+                )));
             }
-            let steps = extend::plan(&self.node, &members, &picture.report)?;
+            let steps = extend::plan(&self.node, &members, &others, &picture.report)
+                .map_err(Stop::Refused)?;
             if steps.is_empty() {
                 return Ok(());
             }
-            picture.changed = true;
             for step in &steps {
-                self.apply(step, &picture.disks)
-                    .await
-                    .map_err(|error| chain(&error).to_string())?;
+                self.apply(step, &picture.disks).await?;
+                picture.changed = true;
             }
-            picture.report = self
-                .lvm
-                .report()
-                .await
-                .map_err(|error| chain(&error).to_string())?;
+            picture.report = self.lvm.report().await?;
             // What is on the disks now is ours; their contents are read again in the next round.
             picture.uses = extend::lvm_uses(
                 &self.node,
@@ -279,26 +318,23 @@ impl Claims {
                 &by_disk(&picture.kept.present),
             );
         }
-        Err("LVM has not taken in all disks; trying again".to_owned())
+        Err(Stop::Refused(
+            "LVM has not taken in all disks; trying again".to_owned(),
+        ))
     }
 
-    async fn apply(&self, step: &Step, disks: &[Disk]) -> Result<(), FillError> {
+    async fn apply(&self, step: &Step, disks: &[Disk]) -> Result<(), Stop> {
         match step {
             Step::PvCreate { disk, uuid } => {
                 let Some(disk) = disks.iter().find(|d| d.name == *disk) else {
-                    return Err(FillError::NotBlank {
-                        disk: disk.clone(),
-                        reason: "is not there now".to_owned(),
-                    });
+                    return Err(Stop::Refused(format!("disk {disk} is not there now")));
                 };
+                let path = &disk.path;
                 self.prove
                     .prove_blank(disk)
                     .await
-                    .map_err(|reason| FillError::NotBlank {
-                        disk: disk.path.display().to_string(),
-                        reason,
-                    })?;
-                Ok(self.lvm.pv_create(&disk.path, uuid).await?)
+                    .map_err(|reason| Stop::Refused(format!("disk {} {reason}", path.display())))?;
+                Ok(self.lvm.pv_create(path, uuid).await?)
             }
             Step::VgCreate { vg, devices } => Ok(self.lvm.vg_create(vg, devices).await?),
             Step::VgExtend { vg, devices } => Ok(self.lvm.vg_extend(vg, devices).await?),
@@ -381,10 +417,14 @@ impl Claims {
                 .iter()
                 .any(|c| c.metadata.uid.as_deref() == Some(uid))
         };
+        let storage = picture.storage.status.as_ref();
+        let filled = |object: &str| {
+            storage.is_some_and(|s| status::was_filled(&s.pool_extend_records, object))
+        };
         let free: Vec<LocalDisk> = picture
             .candidates()
             .iter()
-            .filter(|c| releasable(c, exists))
+            .filter(|c| releasable(c, exists, filled))
             .map(|c| c.object.clone())
             .collect();
         for object in free {
@@ -413,7 +453,7 @@ impl Claims {
             .await?
             .into_inner();
             tracing::info!(object = %name, "disk released: its claim is gone");
-            let status = crate::disk::object::status(&written, &LvmUse::None);
+            let status = object::status(&written, picture.disk_of(&name), &LvmUse::None);
             let written = patch::status(&self.disks, &written, &status)
                 .await?
                 .into_inner();

@@ -1,7 +1,6 @@
 //! Usage and health of a published volume. Cheap: kubelet asks for every volume every minute, so LVM is not asked.
 
 use std::path::Path;
-use std::time::Duration;
 
 use hawser_csi::v1::volume_health::VolumeHealthEntry;
 use hawser_csi::v1::volume_usage::Unit;
@@ -14,11 +13,8 @@ use tonic::Status;
 
 use super::service::NodeService;
 use super::status::{of_mount, of_node};
-use crate::mount::{Device, Table, Usage};
+use crate::mount::{Device, MountError, Table, Usage};
 use crate::replica::effects::Front;
-
-/// A device that takes longer for one block is called out of order.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The volume as exposed on this node.
 struct Exposed {
@@ -83,12 +79,7 @@ impl NodeService {
                 ..VolumeUsage::default()
             }]
         } else {
-            let usage = tokio::time::timeout(PATIENCE, self.node.mounts.usage(path)).await;
-            let usage = usage.map_err(|_elapsed| {
-                Status::unavailable(format!(
-                    "the file system of volume {volume} does not answer within {PATIENCE:?}"
-                ))
-            })?;
+            let usage = self.node.mounts.usage(path).await;
             of_usage(&usage.map_err(|error| of_mount(&error))?)
         };
         let troubles = self.troubles(volume, &exposed, &table).await;
@@ -162,21 +153,16 @@ impl NodeService {
             }
             Some(_) | None => {}
         }
-        match tokio::time::timeout(
-            PATIENCE,
-            self.node.filesystems.readable(&exposed.device.path),
-        )
-        .await
-        {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => add(Inaccessible, "ReadFailed", chain(&error).to_string()),
-            Err(_elapsed) => {
+        match self.node.filesystems.readable(&exposed.device.path).await {
+            Ok(()) => {}
+            Err(error @ MountError::NoAnswer { .. }) => {
                 add(
                     Degraded,
                     "NoAnswer",
-                    format!("the device of {volume} does not answer within {PATIENCE:?}"),
+                    format!("the device of {volume} does not answer: {}", chain(&error)),
                 );
             }
+            Err(error) => add(Inaccessible, "ReadFailed", chain(&error).to_string()),
         }
         troubles
     }

@@ -38,7 +38,7 @@ impl NodeService {
                 .await;
         }
         let published = match &capability.access {
-            Access::Block => self.publish_block(&device, target).await,
+            Access::Block => self.publish_block(volume, target).await,
             Access::Mount { fs, options } => {
                 let staged = staging.filter(|path| is_staged(&table, path, &device));
                 self.publish_mount(volume, staged, target, fs, options, &table)
@@ -153,14 +153,18 @@ impl NodeService {
 
     /// The kernel does not refuse writes to a device behind a read-only bind mount; for read-only block volumes the container
     /// runtime does, to which kubelet passes the device with read permission only.
-    async fn publish_block(&self, device: &Device, target: &Path) -> Result<(), Status> {
+    ///
+    /// Attachments of before staging was offered come here first: what staging does for a block volume is done here if it was not.
+    async fn publish_block(&self, volume: &str, target: &Path) -> Result<(), Status> {
+        let mut usable = self.usable(volume).await?;
+        self.expose_every_byte(volume, &mut usable).await?;
         if let Some(folder) = target.parent() {
             make_folder(folder).await?;
         }
         make_file(target).await?;
         self.node
             .mounts
-            .bind(&device.node(), target)
+            .bind(&usable.device.node(), target)
             .await
             .map_err(|error| of_mount(&error))
     }

@@ -61,18 +61,19 @@ impl NodeService {
         }
     }
 
-    /// The volume with its device, unless it is being zeroed right now.
+    /// The volume with its device, unless it is being zeroed right now, all of it or a former one of its name.
     pub(super) async fn usable(&self, volume: &str) -> Result<Usable, Status> {
         let usable = self
             .node
             .usable(volume)
             .await
             .map_err(|error| of_node(&error))?;
-        if usable.tags.unzeroed.is_some() && !usable.tags.raw && self.node.jobs.of(volume).is_some()
-        {
-            return Err(self.being_zeroed(volume));
+        let blank = usable.tags.unzeroed.is_some() && !usable.tags.raw;
+        match self.node.jobs.of(volume).map(|job| job.kind()) {
+            Some(Kind::Wipe) => Err(self.being_zeroed(volume)),
+            Some(Kind::Clean) if blank => Err(self.being_zeroed(volume)),
+            Some(Kind::Clean) | None => Ok(usable),
         }
-        Ok(usable)
     }
 
     fn being_zeroed(&self, volume: &str) -> Status {
@@ -85,11 +86,16 @@ impl NodeService {
 
     /// A block device shows every byte, so what may be left of others is zeroed first. Once in a volume's life; a volume that carries
     /// a file system never shows more than what was written through it, and is not zeroed.
-    async fn expose_every_byte(&self, volume: &str, usable: &mut Usable) -> Result<(), Status> {
+    pub(super) async fn expose_every_byte(
+        &self,
+        volume: &str,
+        usable: &mut Usable,
+    ) -> Result<(), Status> {
         if usable.tags.raw || usable.tags.fs.is_some() {
             return Ok(());
         }
         if usable.tags.unzeroed.is_none() {
+            self.refuse_drbd(volume, usable).await?;
             let tags = Tags {
                 raw: true,
                 ..usable.tags.clone()
@@ -100,6 +106,7 @@ impl NodeService {
                 .await
                 .map_err(|error| of_node(&error));
         }
+        self.refuse_used(volume, usable).await?;
         let subject = Subject {
             vg: usable.vg.clone(),
             lv: volume.to_owned(),
@@ -122,6 +129,43 @@ impl NodeService {
             }
             Ok(Err(sentence)) => Err(Status::internal(sentence)),
             Err(_elapsed) => Err(self.being_zeroed(volume)),
+        }
+    }
+
+    /// A volume of before Hawser whose object was not seen yet may lie beneath DRBD: its metadata at the device's end tells. (As a file
+    /// system, it would be refused for that content.)
+    async fn refuse_drbd(&self, volume: &str, usable: &Usable) -> Result<(), Status> {
+        let content = self
+            .node
+            .filesystems
+            .probe(&usable.device.path)
+            .await
+            .map_err(|error| of_mount(&error))?;
+        match content {
+            Content::Other(what) if what.starts_with("drbd") => {
+                Err(Status::failed_precondition(format!(
+                    "volume {volume} carries DRBD's metadata: mirrored and convertible volumes are not supported yet, and using this \
+                     copy by itself would make the copies differ"
+                )))
+            }
+            Content::Other(_) | Content::Filesystem(_) | Content::Blank => Ok(()),
+        }
+    }
+
+    /// Nothing is zeroed under who has it.
+    async fn refuse_used(&self, volume: &str, usable: &Usable) -> Result<(), Status> {
+        let table = self
+            .node
+            .mounts
+            .table()
+            .await
+            .map_err(|error| of_mount(&error))?;
+        match table.of(&usable.device).next() {
+            None => Ok(()),
+            Some(mount) => Err(Status::failed_precondition(format!(
+                "volume {volume} is in use at {} and was never zeroed: nothing is overwritten; unpublish it there first",
+                mount.target.display()
+            ))),
         }
     }
 
@@ -175,7 +219,7 @@ impl NodeService {
                 // A volume of before Hawser does not say yet how it is exposed.
                 let tags = Tags {
                     fs: Some(found),
-                    unzeroed: None,
+                    unzeroed: behind_its_end(&usable.tags),
                     ..usable.tags.clone()
                 };
                 self.node
@@ -222,7 +266,7 @@ impl NodeService {
             .map_err(|error| of_mount(&error))?;
         let made = Tags {
             formatting: None,
-            unzeroed: None,
+            unzeroed: behind_its_end(&usable.tags),
             fs: Some(fs.clone()),
             ..usable.tags.clone()
         };
@@ -310,6 +354,12 @@ impl NodeService {
             path.display()
         )))
     }
+}
+
+/// What a file system need not have zeroed is all that its device shows. What lies behind the device's end is being zeroed, or will
+/// be, before the device gets there: that mark stays, or the device would grow over blocks that are zeroed under the file system.
+fn behind_its_end(tags: &Tags) -> Option<u64> {
+    tags.unzeroed.filter(|_| tags.raw)
 }
 
 fn holds(volume: &str, what: &str, fs: &FsType) -> Status {

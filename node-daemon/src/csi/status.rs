@@ -24,6 +24,8 @@ pub fn of_mount(error: &MountError) -> Status {
     match error {
         // A person has to look at it; trying again does not help.
         MountError::Damaged { .. } => Status::failed_precondition(sentence),
+        // Another try may find it answering.
+        MountError::NoAnswer { .. } => Status::unavailable(sentence),
         MountError::System { .. } | MountError::Tool(_) | MountError::Probe { .. } => {
             Status::internal(sentence)
         }

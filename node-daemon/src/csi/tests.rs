@@ -29,6 +29,10 @@ use crate::replica::fake::{EXTENT, Extent, FakeNode, POOL, When};
 use crate::replica::node::{Node, Settled};
 use crate::replica::plan::{Desired, Stage};
 
+mod exposure;
+mod info;
+mod logs;
+mod silence;
 mod upkeep;
 mod wrong;
 

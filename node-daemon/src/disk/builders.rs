@@ -64,6 +64,6 @@ pub fn a_scan(disks: impl IntoIterator<Item = Disk>) -> Scan {
 /// The object that is made for a disk, with its status.
 pub fn an_object(name: &str, disk: &Disk) -> LocalDisk {
     let mut object = object::create("n1", name, disk, &LvmUse::None);
-    object.status = Some(object::status(&object, &LvmUse::None));
+    object.status = Some(object::status(&object, Some(disk), &LvmUse::None));
     object
 }

@@ -71,10 +71,28 @@ impl Disk {
         links::of_kind(&self.links, "by-path")
     }
 
+    /// Physical volumes that the host's udev has seen on it.
+    pub fn seen_pv_uuids(&self) -> impl Iterator<Item = &str> {
+        links::pv_uuids(&self.links)
+    }
+
+    /// Whether the host's udev has seen a physical volume of LVM on it.
+    pub fn marked_by_lvm(links: &[String]) -> bool {
+        links::pv_uuids(links).next().is_some()
+    }
+
     /// Why the disk is not free for us, in words that go on after "disk sdb ", or `None` if nothing is known against it.
     ///
     /// `ours` says whether the physical volume on it is known to be ours.
     pub fn in_use(&self, ours: bool) -> Option<String> {
+        self.used(ours).or_else(|| match &self.content {
+            Content::Unknown { why } => Some(format!("can't be judged: {why}")),
+            Content::Blank | Content::Signature { .. } | Content::Table { .. } => None,
+        })
+    }
+
+    /// What is known to use the disk. Not that it can't be read: that may pass. Otherwise as [`Disk::in_use`].
+    pub fn used(&self, ours: bool) -> Option<String> {
         let mounted = self
             .mounts
             .iter()
@@ -93,12 +111,11 @@ impl Disk {
         }
         match &self.content {
             Content::Table { kind } => return Some(format!("carries a {kind} partition table")),
-            Content::Unknown { why } => return Some(format!("can't be judged: {why}")),
             Content::Signature { kind, .. } if kind == probe::LVM_MEMBER && ours => return None,
             Content::Signature { kind, .. } => {
                 return Some(format!("carries a signature of {kind}"));
             }
-            Content::Blank => {}
+            Content::Blank | Content::Unknown { .. } => {}
         }
         if let Some(holder) = self.holders.first() {
             return Some(format!("is held by {holder}"));

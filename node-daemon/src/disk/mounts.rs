@@ -1,6 +1,7 @@
-//! Which devices the host has mounted or uses as swap. Pure parsing of `/proc/1/mountinfo` and `/proc/swaps`.
+//! Which devices the host has mounted or uses as swap. From `/proc/1/mountinfo` and `/proc/swaps`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Devices in use by the host.
@@ -13,6 +14,27 @@ pub struct HostUse {
 }
 
 impl HostUse {
+    /// What the host uses, by its `/proc`. A mount table that can't be read, or in which nothing is mounted, is an error: no device
+    /// must be taken for unused on its account. A kernel without swap has no list of swaps.
+    pub fn read(proc: &Path) -> io::Result<Self> {
+        let mountinfo = std::fs::read(proc.join("1/mountinfo"))?;
+        let swaps = match std::fs::read(proc.join("swaps")) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            other => other?,
+        };
+        let host = Self::parse(
+            &String::from_utf8_lossy(&mountinfo),
+            &String::from_utf8_lossy(&swaps),
+        );
+        if host.by_number.is_empty() {
+            return Err(io::Error::new(
+                ErrorKind::InvalidData,
+                "the mount table shows nothing that is mounted",
+            ));
+        }
+        Ok(host)
+    }
+
     /// Lines that make no sense are passed over.
     pub fn parse(mountinfo: &str, swaps: &str) -> Self {
         let mut host = Self::default();
@@ -103,6 +125,22 @@ nonsense
         assert!(host.mounts((8, 16), "/dev/sdb".as_ref()).is_empty());
         assert!(host.is_swap("/dev/sda3".as_ref()));
         assert!(!host.is_swap("/dev/sda2".as_ref()));
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_read_does_not_mean_that_nothing_is_mounted() {
+        let proc = tempfile::tempdir().unwrap();
+        HostUse::read(proc.path()).unwrap_err();
+        let table = proc.path().join("1/mountinfo");
+        std::fs::create_dir(proc.path().join("1")).unwrap();
+        std::fs::write(&table, "").unwrap();
+        HostUse::read(proc.path()).unwrap_err();
+        std::fs::write(&table, MOUNTINFO).unwrap();
+        let host = HostUse::read(proc.path()).unwrap();
+        assert!(!host.mounts((8, 2), "/dev/sda2".as_ref()).is_empty());
+        // There, and not to be read.
+        std::fs::create_dir(proc.path().join("swaps")).unwrap();
+        HostUse::read(proc.path()).unwrap_err();
     }
 
     proptest! {

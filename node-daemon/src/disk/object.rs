@@ -16,7 +16,7 @@ pub enum LvmUse {
     /// No physical volume, or one that is not ours.
     #[default]
     None,
-    /// In a pool's volume group.
+    /// In a pool's volume group, even if that misses it now.
     Pool(String),
     /// A physical volume that we made and that is in no volume group yet.
     Made,
@@ -38,7 +38,8 @@ pub fn spec(
 ) -> LocalDiskSpec {
     let fresh = old.device_path.is_empty() && old.pre_device_path.is_empty();
     let pool = *lvm != LvmUse::None;
-    let occupied = disk.in_use(pool).is_some();
+    let occupied = disk.used(pool).is_some();
+    let unread = matches!(disk.content, Content::Unknown { .. });
     let path = disk.path.to_string_lossy().into_owned();
     let mut new = LocalDiskSpec {
         capacity: i64::try_from(disk.bytes).unwrap_or(i64::MAX),
@@ -50,9 +51,11 @@ pub fn spec(
         major: disk.number.0.to_string(),
         minor: disk.number.1.to_string(),
         node_name: node.to_owned(),
-        partition_info: partition_info(disk, pool),
-        partitioned: occupied && !matches!(disk.content, Content::Unknown { .. } | Content::Blank)
-            || !disk.partitions.is_empty(),
+        partition_info: partition_info(old, disk, pool),
+        // What is not to be read now is as it was.
+        partitioned: occupied && !unread && disk.content != Content::Blank
+            || !disk.partitions.is_empty()
+            || unread && old.partitioned,
         state: DiskState::Active,
         ..old.clone()
     };
@@ -80,31 +83,42 @@ pub fn spec(
     new
 }
 
-/// What the object of a disk that is gone should say. The node's name stays, so that the object is found again here.
+/// What the object of a disk that is gone should say: the names of node and device become former ones.
 pub fn gone(old: &LocalDiskSpec) -> LocalDiskSpec {
     let mut new = LocalDiskSpec {
         state: DiskState::Inactive,
-        pre_node_name: old.node_name.clone(),
+        node_name: String::new(),
         device_path: String::new(),
         major: String::new(),
         minor: String::new(),
         ..old.clone()
     };
+    if !old.node_name.is_empty() {
+        new.pre_node_name.clone_from(&old.node_name);
+    }
     if !old.device_path.is_empty() {
         new.pre_device_path.clone_from(&old.device_path);
     }
     new
 }
 
-/// How far the disk is given away.
-pub fn status(object: &LocalDisk, lvm: &LvmUse) -> LocalDiskStatus {
-    let given = object.spec.claim_ref.is_some() || *lvm != LvmUse::None;
+/// Whether this object stands for a disk that is on this node, or was when it was last seen.
+pub fn is_of_node(spec: &LocalDiskSpec, node: &str) -> bool {
+    spec.node_name == node || spec.node_name.is_empty() && spec.pre_node_name == node
+}
+
+/// How far the disk is given away. `disk` is the disk, if it is there.
+pub fn status(object: &LocalDisk, disk: Option<&Disk>, lvm: &LvmUse) -> LocalDiskStatus {
+    let given = object.spec.claim_ref.is_some() || matches!(lvm, LvmUse::Pool(_));
     let old = object.status.clone().unwrap_or_default();
     let claim_state = if given {
         DiskClaimState::Bound
     } else if object.spec.state == DiskState::Inactive && !old.claim_state.is_unset() {
         // What became of a pool's disk is not known while it is away.
         old.claim_state
+    } else if disk.is_some_and(|d| matches!(d.content, Content::Unknown { .. })) {
+        // Nobody gets what can't be judged.
+        DiskClaimState::Pending
     } else {
         DiskClaimState::Available
     };
@@ -136,7 +150,7 @@ fn attributes(old: DiskAttributes, disk: &Disk) -> DiskAttributes {
     }
 }
 
-fn partition_info(disk: &Disk, pool: bool) -> Vec<PartitionInfo> {
+fn partition_info(old: &LocalDiskSpec, disk: &Disk, pool: bool) -> Vec<PartitionInfo> {
     let mount = |mounts: &[std::path::PathBuf]| {
         mounts
             .first()
@@ -156,10 +170,11 @@ fn partition_info(disk: &Disk, pool: bool) -> Vec<PartitionInfo> {
     };
     let whole = match &disk.content {
         Content::Signature { kind, .. } if !pool => Some(info(&disk.path, kind, &disk.mounts)),
-        Content::Signature { .. }
-        | Content::Blank
-        | Content::Table { .. }
-        | Content::Unknown { .. } => None,
+        Content::Unknown { .. } => {
+            let mut before = old.partition_info.iter();
+            before.find(|p| p.path == old.device_path).cloned()
+        }
+        Content::Signature { .. } | Content::Blank | Content::Table { .. } => None,
     };
     disk.partitions
         .iter()

@@ -18,6 +18,12 @@ fn with(content: Content) -> Disk {
     }
 }
 
+fn unread() -> Disk {
+    with(Content::Unknown {
+        why: "it can't be read".to_owned(),
+    })
+}
+
 fn ext4() -> Content {
     Content::Signature {
         kind: "ext4".to_owned(),
@@ -47,9 +53,10 @@ fn what_the_host_uses_is_reserved() {
         with(Content::Table {
             kind: "gpt".to_owned(),
         }),
-        with(Content::Unknown {
-            why: "it can't be read".to_owned(),
-        }),
+        Disk {
+            holders: vec!["dm-0".to_owned()],
+            ..unread()
+        },
         Disk {
             partitions: vec![a_partition("/dev/sdb1")],
             ..a_disk()
@@ -78,6 +85,48 @@ fn what_the_host_uses_is_reserved() {
         assert!(claimable(&object).is_err());
         assert_eq!(again(&object, &disk), object.spec);
     }
+}
+
+/// A read error passes; what is written on its account would stay.
+#[test]
+fn a_disk_that_cannot_be_read_is_neither_free_nor_the_hosts() {
+    let object = an_object(NAME, &unread());
+    let said = |spec: &LocalDiskSpec| (spec.reserved, spec.owner.clone(), spec.partitioned);
+    assert_eq!(said(&object.spec), (false, String::new(), false));
+    assert!(unread().in_use(false).unwrap().contains("can't be judged"));
+    assert_eq!(claim_state(&object), DiskClaimState::Pending);
+    // It is read at last, and blank.
+    let mut free = object.clone();
+    free.spec = again(&object, &a_disk());
+    free.status = Some(status(&free, Some(&a_disk()), &LvmUse::None));
+    assert_eq!(free.spec, an_object(NAME, &a_disk()).spec);
+    assert_eq!(claim_state(&free), DiskClaimState::Available);
+    // Or somebody's.
+    let after = again(&object, &with(ext4()));
+    assert_eq!(said(&after), (true, "system".to_owned(), true));
+    // A free one that begins to fail.
+    assert_eq!(said(&again(&free, &unread())), said(&free.spec));
+}
+
+#[test]
+fn what_was_known_of_a_disk_stays_while_it_cannot_be_read() {
+    let mut object = an_object(NAME, &with(ext4()));
+    // A user has given it free all the same.
+    object.spec.reserved = false;
+    object.spec.owner = String::new();
+    let failing = again(&object, &unread());
+    assert_eq!(failing, object.spec);
+    let mut there = object.clone();
+    there.spec = failing;
+    assert_eq!(
+        again(&there, &with(ext4())),
+        object.spec,
+        "not reserved anew"
+    );
+}
+
+fn claim_state(object: &LocalDisk) -> DiskClaimState {
+    object.status.clone().unwrap_or_default().claim_state
 }
 
 #[test]
@@ -116,7 +165,7 @@ fn what_others_wrote_stays() {
     object.spec.claim_ref = Some(ObjectReference::default());
     assert_eq!(again(&object, &a_disk()), object.spec);
     assert_eq!(
-        status(&object, &LvmUse::None).claim_state,
+        status(&object, Some(&a_disk()), &LvmUse::None).claim_state,
         DiskClaimState::Bound
     );
 }
@@ -131,7 +180,13 @@ fn a_disk_in_a_pool_made_by_hand() {
     let object = create("n1", NAME, &member, &pool);
     assert_eq!(object.spec.owner, "local-storage");
     assert!(!object.spec.reserved && !object.spec.partitioned);
-    assert_eq!(status(&object, &pool).claim_state, DiskClaimState::Bound);
+    let bound = |lvm| status(&object, Some(&member), lvm).claim_state;
+    assert_eq!(bound(&pool), DiskClaimState::Bound);
+    // Its pool's disk, even while it can't be read.
+    let failing = status(&object, Some(&unread()), &pool).claim_state;
+    assert_eq!(failing, DiskClaimState::Bound);
+    // A physical volume of ours that no claim goes on with is free.
+    assert_eq!(bound(&LvmUse::Made), DiskClaimState::Available);
 }
 
 #[test]
@@ -143,11 +198,14 @@ fn a_disk_goes_and_comes_back() {
         (away.pre_node_name.as_str(), away.pre_device_path.as_str()),
         ("n1", "/dev/sdb")
     );
-    assert!(away.device_path.is_empty());
+    assert!(away.device_path.is_empty() && away.node_name.is_empty());
     assert_eq!(gone(&away), away);
     let back = spec("n1", NAME, &away, &a_disk(), &LvmUse::None);
     assert_eq!(back.state, DiskState::Active);
-    assert_eq!(back.device_path, "/dev/sdb");
+    assert_eq!(
+        (back.node_name.as_str(), back.device_path.as_str()),
+        ("n1", "/dev/sdb")
+    );
     assert!(!back.reserved);
 }
 

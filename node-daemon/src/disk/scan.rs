@@ -1,22 +1,29 @@
 //! Finding the disks: `/sys/block`, the host's udev, its mounts, and what the disks themselves carry.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures::future::join_all;
 use hawser_api::DiskType;
+
+use tokio::time::Instant;
 
 use super::mounts::{HostUse, parse_number};
 use super::probe::{Content, probe};
 use super::udev::{Record, clean};
 use super::{Disk, Partition, links};
+use crate::signature::Looker;
 
 /// Block devices that are made of others or of memory, or that are no disks.
 const NOT_DISKS: [&str; 17] = [
     "loop", "ram", "zram", "dm-", "md", "drbd", "nbd", "rbd", "sr", "fd", "zd", "bcache", "mtd",
     "ublkb", "cbd", "rnbd", "nullb",
 ];
+/// A disk that takes longer to say that it can't be read is asked again only when it is due anyway: it must not slow down every
+/// look at the others.
+const SLOW: Duration = Duration::from_secs(1);
 /// Bytes in a sector of `/sys/block/*/size`, whatever the disk's own sectors are.
 const SECTOR: u64 = 512;
 
@@ -42,7 +49,8 @@ pub enum Stale {
 pub struct Scan {
     /// In order of their names.
     pub disks: Vec<Disk>,
-    /// Whether udev has looked at every disk. Until then links and serial numbers are missing, so such disks are left out.
+    /// Whether all that is known of every disk could be read, and udev has looked at it. Disks of which links or serial numbers are
+    /// missing are left out.
     pub settled: bool,
 }
 
@@ -50,6 +58,7 @@ pub struct Scan {
 #[derive(Debug)]
 pub struct Scanner {
     places: Places,
+    looker: Looker,
     contents: BTreeMap<String, Remembered>,
 }
 
@@ -59,9 +68,18 @@ struct Remembered {
     bytes: u64,
     sequence: String,
     content: Content,
+    /// How long it took to read that.
+    took: Duration,
 }
 
-/// The list of block devices could not be read.
+impl Remembered {
+    /// Whether there is no use in another look, as far as nothing was heard of the disk.
+    fn lasts(&self) -> bool {
+        !matches!(self.content, Content::Unknown { .. }) || self.took >= SLOW
+    }
+}
+
+/// The list of block devices, or of what is mounted, could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}", path.display())]
 pub struct ScanError {
@@ -71,9 +89,10 @@ pub struct ScanError {
 }
 
 impl Scanner {
-    pub fn new(places: Places) -> Self {
+    pub fn new(places: Places, looker: Looker) -> Self {
         Self {
             places,
+            looker,
             contents: BTreeMap::new(),
         }
     }
@@ -93,22 +112,25 @@ impl Scanner {
                 r.number == disk.number
                     && r.bytes == disk.bytes
                     && r.sequence == sequence
-                    && !matches!(r.content, Content::Unknown { .. })
+                    && r.lasts()
                     && match stale {
                         Stale::All => false,
                         Stale::Named(names) => !names.contains(&disk.name),
                     }
             });
             let known = known.cloned();
+            let looker = &self.looker;
             async move {
-                match known {
-                    Some(remembered) => remembered,
-                    None => Remembered {
-                        number: disk.number,
-                        bytes: disk.bytes,
-                        sequence,
-                        content: probe(&disk.path).await,
-                    },
+                if let Some(remembered) = known {
+                    return remembered;
+                }
+                let begin = Instant::now();
+                Remembered {
+                    number: disk.number,
+                    bytes: disk.bytes,
+                    sequence,
+                    content: probe(looker, &disk.path).await,
+                    took: begin.elapsed(),
                 }
             }
         });
@@ -130,17 +152,15 @@ struct Observed {
     settled: bool,
 }
 
-/// Reads sysfs, udev and the mount table; contents are still unknown.
+/// Reads sysfs, udev and the mount table; contents are still unknown. What can't be read is never taken for missing.
 fn observe(places: &Places) -> Result<Observed, ScanError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ScanError { path, source }
+    };
     let block = places.sys.join("block");
-    let entries = std::fs::read_dir(&block).map_err(|source| ScanError {
-        path: block.clone(),
-        source,
-    })?;
-    let host = HostUse::parse(
-        &read(&places.proc.join("1/mountinfo")),
-        &read(&places.proc.join("swaps")),
-    );
+    let entries = std::fs::read_dir(&block).map_err(failed(&block))?;
+    let host = HostUse::read(&places.proc).map_err(failed(&places.proc))?;
     let mut names: Vec<String> = entries
         .flatten()
         .filter_map(|e| e.file_name().into_string().ok())
@@ -155,17 +175,20 @@ fn observe(places: &Places) -> Result<Observed, ScanError> {
     };
     for name in names {
         let folder = block.join(&name);
-        let Some(disk) = disk(places, &host, &name, &folder) else {
-            continue;
-        };
-        if udev && !record_path(places, disk.number).exists() {
-            observed.settled = false;
-            continue;
+        match disk(places, &host, &name, udev) {
+            Ok(Seen::Disk(disk)) => {
+                observed
+                    .sequences
+                    .insert(name, read(&folder.join("diskseq")));
+                observed.disks.push(*disk);
+            }
+            Ok(Seen::NoDisk) => {}
+            Ok(Seen::Unsettled) => observed.settled = false,
+            Err(error) => {
+                tracing::warn!(disk = %name, %error, "cannot be looked at");
+                observed.settled = false;
+            }
         }
-        observed
-            .sequences
-            .insert(name, read(&folder.join("diskseq")));
-        observed.disks.push(disk);
     }
     Ok(observed)
 }
@@ -181,16 +204,31 @@ fn value(path: &Path) -> String {
     clean(&read(path))
 }
 
-fn disk(places: &Places, host: &HostUse, name: &str, folder: &Path) -> Option<Disk> {
-    let number = parse_number(&read(&folder.join("dev")))?;
-    let bytes = read(&folder.join("size")).trim().parse::<u64>().ok()? * SECTOR;
+/// What an entry of `/sys/block` is.
+enum Seen {
+    Disk(Box<Disk>),
+    NoDisk,
+    /// A disk that udev has yet to look at.
+    Unsettled,
+}
+
+fn disk(places: &Places, host: &HostUse, name: &str, udev: bool) -> io::Result<Seen> {
+    let folder = &places.sys.join("block").join(name);
+    let sectors = read(&folder.join("size")).trim().parse::<u64>();
+    let (Some(number), Ok(sectors)) = (parse_number(&read(&folder.join("dev"))), sectors) else {
+        return Ok(Seen::NoDisk);
+    };
     let flag = |file: &str| read(&folder.join(file)).trim() == "1";
     // No medium; a path of a multipath NVMe disk; a stick or a disc drive.
-    if bytes == 0 || flag("hidden") || flag("removable") || !folder.join("device").exists() {
-        return None;
+    if sectors == 0 || flag("hidden") || flag("removable") || !folder.join("device").exists() {
+        return Ok(Seen::NoDisk);
     }
     let path = places.dev.join(name);
-    let record = record(places, number);
+    let record = match Record::read(&places.udev_data, number)? {
+        Some(record) => record,
+        None if udev => return Ok(Seen::Unsettled),
+        None => Record::default(),
+    };
     let mut links: Vec<String> = record
         .links
         .iter()
@@ -212,11 +250,11 @@ fn disk(places: &Places, host: &HostUse, name: &str, folder: &Path) -> Option<Di
             text
         }
     };
-    let (partitions, holders) = partitions(places, host, folder);
-    Some(Disk {
+    let (partitions, holders) = partitions(places, host, folder)?;
+    Ok(Seen::Disk(Box::new(Disk {
         name: name.to_owned(),
         number,
-        bytes,
+        bytes: sectors.saturating_mul(SECTOR),
         type_: type_of(name, flag("queue/rotational")),
         read_only: flag("ro"),
         links,
@@ -233,7 +271,7 @@ fn disk(places: &Places, host: &HostUse, name: &str, folder: &Path) -> Option<Di
         swap: host.is_swap(&path),
         holders,
         path,
-    })
+    })))
 }
 
 fn type_of(name: &str, rotational: bool) -> DiskType {
@@ -256,29 +294,29 @@ fn protocol(name: &str, record: &Record) -> String {
     record.first(&["ID_BUS"])
 }
 
-fn record_path(places: &Places, (major, minor): (u32, u32)) -> PathBuf {
-    places.udev_data.join(format!("b{major}:{minor}"))
-}
-
-fn record(places: &Places, number: (u32, u32)) -> Record {
-    Record::parse(&read(&record_path(places, number)))
-}
-
 /// The partitions, and the holders of them and of the disk.
-fn partitions(places: &Places, host: &HostUse, folder: &Path) -> (Vec<Partition>, Vec<String>) {
-    let mut holders = names_in(&folder.join("holders"));
+fn partitions(
+    places: &Places,
+    host: &HostUse,
+    folder: &Path,
+) -> io::Result<(Vec<Partition>, Vec<String>)> {
+    let mut holders = names_in(&folder.join("holders"))?;
     let mut partitions = Vec::new();
-    for name in names_in(folder) {
+    for name in names_in(folder)? {
         let part = folder.join(&name);
         if !part.join("partition").exists() {
             continue;
         }
-        holders.extend(names_in(&part.join("holders")));
+        holders.extend(names_in(&part.join("holders"))?);
         let path = places.dev.join(&name);
         let number = parse_number(&read(&part.join("dev")));
+        let record = match number {
+            Some(number) => Record::read(&places.udev_data, number)?,
+            None => None,
+        };
         partitions.push(Partition {
-            fs_type: number
-                .map(|number| record(places, number).first(&["ID_FS_TYPE"]))
+            fs_type: record
+                .map(|record| record.first(&["ID_FS_TYPE"]))
                 .unwrap_or_default(),
             mounts: number
                 .map(|number| host.mounts(number, &path))
@@ -289,18 +327,22 @@ fn partitions(places: &Places, host: &HostUse, folder: &Path) -> (Vec<Partition>
     }
     holders.sort();
     holders.dedup();
-    (partitions, holders)
+    Ok((partitions, holders))
 }
 
-fn names_in(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|e| e.file_name().into_string().ok())
-        .collect();
+/// Sorted; none if there is no such folder.
+fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry?.file_name().into_string());
+    }
     names.sort();
-    names
+    Ok(names)
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ dir sys/block/sdb/device
 file sys/block/sdb/dev 8:16
 file sys/block/sdb/size 2048
 file sys/block/sdb/queue/rotational 1
+file proc/1/mountinfo 21 20 8:2 / / rw,relatime shared:1 - ext4 /dev/sda2 rw
 ";
 
 #[test]
@@ -107,12 +108,7 @@ fn what_is_no_disk_is_left_out() {
     let odd = |more: &str| observed(&format!("{BARE}{more}")).disks.len();
     assert_eq!(odd("file sys/block/sdb/removable 1\n"), 0);
     assert_eq!(odd("file sys/block/sdb/hidden 1\n"), 0);
-    assert_eq!(
-        observed("file sys/block/md0/dev 9:0\nfile sys/block/md0/size 2048\n")
-            .disks
-            .len(),
-        0
-    );
+    assert_eq!(observed(&BARE.replace("sdb", "md0")).disks.len(), 0);
     let empty = BARE.replace("2048", "0");
     assert_eq!(observed(&empty).disks.len(), 0);
 }
@@ -124,6 +120,7 @@ dir sys/block/nvme0n1/device
 file sys/block/nvme0n1/dev 259:0
 file sys/block/nvme0n1/size 2048
 file sys/block/nvme0n1/queue/rotational 0
+file proc/1/mountinfo 21 20 8:2 / / rw,relatime shared:1 - ext4 /dev/sda2 rw
 file sys/block/nvme0n1/wwid eui.0025385b71b0e9c4
 file sys/block/nvme0n1/device/model Example NVMe 1TB    
 file sys/block/nvme0n1/device/serial S4EVNX0R000001      
@@ -141,7 +138,7 @@ async fn contents_are_read_when_they_may_have_changed() {
     let (root, mut places) = laid_out(BARE);
     places.dev = root.path().join("dev");
     fs::create_dir_all(&places.dev).unwrap();
-    let mut scanner = Scanner::new(places.clone());
+    let mut scanner = Scanner::new(places.clone(), Looker::default());
     let scan = scanner.scan(&Stale::All).await.unwrap();
     // There is no such device: not blank, and looked at again each time.
     assert!(matches!(scan.disks[0].content, Content::Unknown { .. }));
@@ -152,6 +149,7 @@ async fn contents_are_read_when_they_may_have_changed() {
             bytes: 1 << 20,
             sequence: String::new(),
             content: Content::Blank,
+            took: Duration::ZERO,
         },
     );
     let untouched = Stale::Named(BTreeSet::from(["sdz".to_owned()]));
@@ -160,4 +158,46 @@ async fn contents_are_read_when_they_may_have_changed() {
     let touched = Stale::Named(BTreeSet::from(["sdb".to_owned()]));
     let scan = scanner.scan(&touched).await.unwrap();
     assert!(matches!(scan.disks[0].content, Content::Unknown { .. }));
+}
+
+/// A disk that fails slowly must not slow down every look at the others; one that fails at once is asked again.
+#[tokio::test]
+async fn what_cannot_be_read_is_asked_again_unless_that_takes_long() {
+    let (root, mut places) = laid_out(BARE);
+    places.dev = root.path().join("dev");
+    let mut scanner = Scanner::new(places, Looker::default());
+    let nothing_heard = Stale::Named(BTreeSet::new());
+    let why = |scan: Scan| match scan.disks.into_iter().next().map(|d| d.content) {
+        Some(Content::Unknown { why }) => why,
+        other => panic!("{other:?}"),
+    };
+    for (took, asked) in [(SLOW, false), (Duration::ZERO, true)] {
+        let remembered = Remembered {
+            number: (8, 16),
+            bytes: 1 << 20,
+            sequence: String::new(),
+            content: Content::Unknown {
+                why: "a bad sector".to_owned(),
+            },
+            took,
+        };
+        scanner.contents.insert("sdb".to_owned(), remembered);
+        let said = why(scanner.scan(&nothing_heard).await.unwrap());
+        assert_eq!(said != "a bad sector", asked, "{took:?}: {said}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_of_a_disk_is_not_taken_for_missing() {
+    // Not readable as what it should be: a folder in the place of a record, a file in the place of a folder.
+    for odd in [
+        "dir run/udev/data/b8:16\n",
+        "file sys/block/sdb/holders x\n",
+    ] {
+        let observed = observed(&format!("{BARE}{odd}"));
+        assert!(observed.disks.is_empty() && !observed.settled, "{odd}");
+    }
+    let (_root, places) = laid_out(&BARE.replace("proc/1/mountinfo", "proc/2/mountinfo"));
+    let error = observe(&places).unwrap_err();
+    assert!(error.to_string().contains("proc"), "{error}");
 }

@@ -1,6 +1,8 @@
-//! Records of the host's udev, `/run/udev/data/b<major>:<minor>`: links and properties of a device. Pure parsing.
+//! Records of the host's udev, `/run/udev/data/b<major>:<minor>`: links and properties of a device.
 
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
 /// What udev knows of a block device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,6 +13,15 @@ pub struct Record {
 }
 
 impl Record {
+    /// The record of a block device; `None` if udev has made none.
+    pub fn read(folder: &Path, (major, minor): (u32, u32)) -> io::Result<Option<Self>> {
+        match std::fs::read(folder.join(format!("b{major}:{minor}"))) {
+            Ok(text) => Ok(Some(Self::parse(&String::from_utf8_lossy(&text)))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads a record. Lines of other kinds and lines that make no sense are passed over.
     pub fn parse(text: &str) -> Self {
         let mut record = Self::default();

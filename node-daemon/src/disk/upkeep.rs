@@ -23,7 +23,7 @@ pub enum Step {
     /// The disk of this object is gone.
     Gone { name: String },
     /// Only how far the disk is given away.
-    Status { name: String },
+    Status { name: String, disk: String },
 }
 
 /// What LVM knows of each disk, by the disk's name.
@@ -67,8 +67,11 @@ pub fn plan(
                         name,
                         disk: disk.name.clone(),
                     });
-                } else if Some(object::status(object, lvm)) != object.status {
-                    plan.steps.push(Step::Status { name });
+                } else if Some(object::status(object, Some(disk), lvm)) != object.status {
+                    plan.steps.push(Step::Status {
+                        name,
+                        disk: disk.name.clone(),
+                    });
                 }
             }
             Verdict::New(name) => {
@@ -145,53 +148,44 @@ impl Upkeep {
         lvm: &LvmUses,
         step: &Step,
     ) -> Result<(), PatchError> {
-        let unused = LvmUse::None;
-        let found = |name: &str| scan.disks.iter().find(|d| d.name == name);
-        let lvm_of = |disk: &Disk| lvm.get(&disk.name).unwrap_or(&unused);
-        let (written, lvm) = match step {
-            Step::Create { name, disk } => {
-                let Some(disk) = found(disk) else {
-                    return Ok(());
-                };
-                let Some(created) = self.create(name, disk, lvm_of(disk)).await? else {
-                    return Ok(());
-                };
-                (created, lvm_of(disk))
+        let disk = match step {
+            Step::Create { disk, .. } | Step::Update { disk, .. } | Step::Status { disk, .. } => {
+                let found = scan.disks.iter().find(|d| d.name == *disk);
+                let Some(disk) = found else { return Ok(()) };
+                Some(disk)
             }
-            Step::Update { name, disk } => {
-                let Some(disk) = found(disk) else {
-                    return Ok(());
-                };
+            Step::Gone { .. } => None,
+        };
+        let unused = LvmUse::None;
+        let lvm = disk.and_then(|d| lvm.get(&d.name)).unwrap_or(&unused);
+        let written = match (step, disk) {
+            (Step::Create { name, .. }, Some(disk)) => self.create(name, disk, lvm).await?,
+            (Step::Update { name, .. }, Some(disk)) => {
                 let seen = objects.get(name).cloned();
                 let node = &self.node;
                 let written = patch::update(&self.api, name, seen, |object| {
-                    object.spec = object::spec(node, name, &object.spec, disk, lvm_of(disk));
+                    object.spec = object::spec(node, name, &object.spec, disk, lvm);
                 })
                 .await?;
                 tracing::info!(object = %name, disk = %disk.name, "LocalDisk updated");
-                (written.into_inner(), lvm_of(disk))
+                Some(written.into_inner())
             }
-            Step::Gone { name } => {
+            (Step::Gone { name }, _) => {
                 let seen = objects.get(name).cloned();
                 let written = patch::update(&self.api, name, seen, |object| {
                     object.spec = object::gone(&object.spec);
                 })
                 .await?;
                 tracing::info!(object = %name, "disk is gone");
-                (written.into_inner(), &unused)
+                Some(written.into_inner())
             }
-            Step::Status { name } => match objects.get(name) {
-                Some(object) => {
-                    let disk = scan
-                        .disks
-                        .iter()
-                        .find(|d| d.path.to_str() == Some(&object.spec.device_path));
-                    (object.clone(), disk.map_or(&unused, lvm_of))
-                }
-                None => return Ok(()),
-            },
+            (Step::Status { name, .. }, _) => objects.get(name).cloned(),
+            (Step::Create { .. } | Step::Update { .. }, None) => None,
         };
-        let wanted = object::status(&written, lvm);
+        let Some(written) = written else {
+            return Ok(());
+        };
+        let wanted = object::status(&written, disk, lvm);
         let written = patch::status(&self.api, &written, &wanted)
             .await?
             .into_inner();
@@ -215,7 +209,7 @@ impl Upkeep {
             Err(error) if Category::of_kube(&error) == Category::AlreadyExists => {
                 // Ours, but not seen yet (then it is found by its facts), or another node's.
                 match self.api.get(name).await {
-                    Ok(other) if other.spec.node_name == self.node => Ok(Some(other)),
+                    Ok(other) if object::is_of_node(&other.spec, &self.node) => Ok(Some(other)),
                     Ok(_) => {
                         self.taken.insert(name.to_owned());
                         Ok(None)

@@ -64,6 +64,45 @@ async fn objects_are_made_updated_and_left_alone() {
     assert!(kept.present.is_empty());
 }
 
+/// As the generation before Hawser left it, and as [`object::gone`] does.
+#[tokio::test]
+async fn a_disk_that_was_away_is_found_again_with_all_that_was_decided_of_it() {
+    let fake = FakeApi::new();
+    let mut upkeep = Upkeep::new("n1", Api::all(fake.client()));
+    let mut away = an_object("localdisk-a", &a_disk());
+    away.spec.owner = "somebody".to_owned();
+    away.spec.reserved = true;
+    away.spec = object::gone(&away.spec);
+    assert_eq!(
+        (
+            away.spec.node_name.as_str(),
+            away.spec.pre_node_name.as_str()
+        ),
+        ("", "n1")
+    );
+    fake.put(
+        "/apis/hwameistor.io/v1alpha1/localdisks/localdisk-a",
+        serde_json::to_value(&away).unwrap(),
+    );
+    assert_eq!(planned(&[away.clone()], &a_scan([])).steps, []);
+    let seen = upkeep.api.get("localdisk-a").await.unwrap();
+    let scan = a_scan([a_disk()]);
+    let kept = upkeep
+        .run(vec![seen], &scan, &LvmUses::new())
+        .await
+        .unwrap();
+    let [back] = kept.objects.as_slice() else {
+        panic!("{kept:?}");
+    };
+    let spec = &back.spec;
+    assert_eq!(back.name_any(), "localdisk-a");
+    assert_eq!(
+        (spec.node_name.as_str(), &spec.state, spec.owner.as_str()),
+        ("n1", &DiskState::Active, "somebody")
+    );
+    assert!(spec.reserved);
+}
+
 #[tokio::test]
 async fn a_name_of_another_node_is_avoided() {
     let fake = FakeApi::new();

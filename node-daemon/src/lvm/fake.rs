@@ -34,6 +34,8 @@ struct State {
 struct Device {
     number: (u32, u32),
     bytes: u64,
+    /// As large as the device was when LVM looked last.
+    pv_bytes: u64,
     pv: Option<String>,
 }
 
@@ -46,9 +48,16 @@ impl FakeLvm {
         let device = Device {
             number,
             bytes,
+            pv_bytes: 0,
             pv: None,
         };
         self.0.lock().devices.insert(path.into(), device);
+    }
+
+    pub fn grow_device(&self, path: &Path, bytes: u64) {
+        if let Some(device) = self.0.lock().devices.get_mut(path) {
+            device.bytes = bytes;
+        }
     }
 
     /// Faults of the next changes, one each; `None`: that one works.
@@ -91,8 +100,8 @@ impl State {
             device: Some(path.to_owned()),
             major_minor: Some(device.number),
             device_bytes: device.bytes,
-            size_bytes: device.bytes - EXTENT,
-            extents: device.bytes / EXTENT - 1,
+            size_bytes: device.pv_bytes - EXTENT,
+            extents: device.pv_bytes / EXTENT - 1,
             allocatable: true,
             in_use,
             ..Pv::default()
@@ -158,12 +167,18 @@ impl Lvm for FakeLvm {
                 return Err("carries a signature".to_owned());
             }
             device.pv = Some(uuid.to_owned());
+            device.pv_bytes = device.bytes;
             Ok(())
         })
     }
 
     async fn pv_resize(&self, device: &Path) -> Result<(), LvmError> {
-        self.change(&format!("pvresize {}", device.display()), |_| Ok(()))
+        let path = device.to_owned();
+        self.change(&format!("pvresize {}", path.display()), |state| {
+            let device = state.devices.get_mut(&path).ok_or("no such device")?;
+            device.pv_bytes = device.bytes;
+            Ok(())
+        })
     }
 
     async fn vg_create(&self, vg: &str, devices: &[PathBuf]) -> Result<(), LvmError> {

@@ -1,9 +1,11 @@
-//! File system types: which we make, with what arguments, and what `blkid` says of them. No I/O.
+//! File system types: which we make, with what arguments, and what a device's signature means. No I/O.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hawser_command::Command;
+
+use crate::signature::{Found, Signature};
 
 /// Type of a file system.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -67,35 +69,35 @@ impl fmt::Display for Content {
     }
 }
 
-/// Reads the answer of `blkid -p -o export`: exit status 0 with keys, 2 for nothing found, 8 for contradicting signatures.
-///
-/// `None`: not an answer (the tool failed).
-pub fn parse_blkid(exit: Option<i32>, stdout: &str) -> Option<Content> {
-    let value = |key: &str| {
-        stdout
-            .lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
-    };
-    match exit? {
-        2 if stdout.trim().is_empty() => Some(Content::Blank),
-        8 => Some(Content::Other(
-            "several contradicting signatures".to_owned(),
-        )),
-        0 => Some(match (value("TYPE"), value("USAGE"), value("PTTYPE")) {
-            (Some(fs), Some("filesystem"), None) => Content::Filesystem(FsType::parse(fs)),
-            (Some(other), _, _) => Content::Other(format!("{other} data")),
-            (None, _, Some(table)) => Content::Other(format!("a partition table of type {table}")),
-            (None, _, None) => Content::Other("an unknown signature".to_owned()),
-        }),
-        _ => None,
+impl From<Found> for Content {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::Nothing => Self::Blank,
+            // A file system inside a partition table is not a plain one.
+            Found::Signature(Signature {
+                kind,
+                usage,
+                table: None,
+                ..
+            }) if usage == "filesystem" => Self::Filesystem(FsType::parse(&kind)),
+            Found::Signature(other) => Self::Other(format!("{} data", other.kind)),
+            Found::Table(table) => Self::Other(format!("a partition table of type {table}")),
+            Found::Several => Self::Other("several contradicting signatures".to_owned()),
+        }
     }
 }
 
-/// The command that makes a file system. `kernel` is the running one's version: what is made must be mountable by it.
+/// The command that makes a file system. `kernel` is the running one's version: what is made must be mountable by it. `profile` is the
+/// text of one of [`xfs_profiles`].
 ///
 /// Defaults of the tools, as Kubernetes uses them, less what this kernel is too old for: the tools come in our image and
 /// may be much newer than the host's kernel. `None`: a type that we do not make.
-pub fn make_command(fs: &FsType, device: &Path, kernel: (u32, u32)) -> Option<Command> {
+pub fn make_command(
+    fs: &FsType,
+    device: &Path,
+    kernel: (u32, u32),
+    profile: Option<&str>,
+) -> Option<Command> {
     let command = match fs {
         FsType::Ext4 => {
             let command = Command::new("mkfs.ext4").args(["-q", "-F", "-m0"]);
@@ -106,33 +108,85 @@ pub fn make_command(fs: &FsType, device: &Path, kernel: (u32, u32)) -> Option<Co
                 command
             }
         }
-        FsType::Xfs => {
-            let command = Command::new("mkfs.xfs").args(["-q", "-f"]);
-            match xfs_profile(kernel) {
-                Some(profile) => command.args(["-c", &format!("options={profile}")]),
-                None => command.args([
-                    "-m",
-                    "crc=1,finobt=0,inobtcount=0,bigtime=0,reflink=0,rmapbt=0",
-                    "-i",
-                    "sparse=0,nrext64=0",
-                ]),
-            }
-        }
+        FsType::Xfs => Command::new("mkfs.xfs")
+            .args(["-q", "-f"])
+            .args(xfs_options(profile.unwrap_or(XFS_OLDEST))),
         FsType::Btrfs => Command::new("mkfs.btrfs").args(["-q", "-f"]),
         FsType::Other(_) => return None,
     };
     Some(command.arg(device))
 }
 
-/// What xfsprogs ships for kernels that are kept for long: the newest that is not newer than the running kernel.
+/// What xfsprogs ships for kernels that are kept for long.
 const XFS_PROFILES: [(u32, u32); 7] = [(6, 12), (6, 6), (6, 1), (5, 15), (5, 10), (5, 4), (4, 19)];
 const XFS_PROFILE_FOLDER: &str = "/usr/share/xfsprogs/mkfs";
+/// For kernels older than those.
+const XFS_OLDEST: &str = "\
+[metadata]
+crc=1
+finobt=0
+inobtcount=0
+bigtime=0
+[inode]
+sparse=0
+nrext64=0
+";
+/// What is not as the profile says: neither trees of shared blocks nor of owners. They take room from the user (docs/decisions.md).
+const XFS_WITHOUT: [&str; 2] = ["reflink", "rmapbt"];
 
-fn xfs_profile(kernel: (u32, u32)) -> Option<String> {
-    let (major, minor) = XFS_PROFILES
-        .into_iter()
-        .find(|profile| *profile <= kernel)?;
-    Some(format!("{XFS_PROFILE_FOLDER}/lts_{major}.{minor}.conf"))
+/// Files with the features of xfs that a kernel can mount, the newest first; which are there depends on the tools.
+pub fn xfs_profiles(kernel: (u32, u32)) -> impl Iterator<Item = PathBuf> {
+    let known = XFS_PROFILES.into_iter().filter(move |p| *p <= kernel);
+    known.map(|(major, minor)| {
+        Path::new(XFS_PROFILE_FOLDER).join(format!("lts_{major}.{minor}.conf"))
+    })
+}
+
+/// Arguments of `mkfs.xfs` that say the same as a profile, less [`XFS_WITHOUT`]. mkfs itself takes no profile of which an argument
+/// says otherwise.
+fn xfs_options(profile: &str) -> Vec<String> {
+    let mut sections: Vec<(&str, Vec<&str>)> = vec![("-m", Vec::new())];
+    let mut current = None;
+    for line in profile.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            // mkfs.xfs(8), "Configuration File Format".
+            let option = match name {
+                "metadata" => "-m",
+                "inode" => "-i",
+                "naming" => "-n",
+                "data" => "-d",
+                "log" => "-l",
+                "block" => "-b",
+                "sector" => "-s",
+                "realtime" => "-r",
+                _ => {
+                    current = None;
+                    continue;
+                }
+            };
+            let known = sections.iter().position(|(o, _)| *o == option);
+            current = Some(known.unwrap_or_else(|| {
+                sections.push((option, Vec::new()));
+                sections.len() - 1
+            }));
+        } else if let (Some(at), Some((key, _))) = (current, line.split_once('='))
+            && !line.starts_with('#')
+            && !XFS_WITHOUT.contains(&key.trim())
+        {
+            sections[at].1.push(line);
+        }
+    }
+    let mut options = Vec::new();
+    for (option, values) in sections {
+        let mut values: Vec<String> = values.into_iter().map(str::to_owned).collect();
+        if option == "-m" {
+            values.extend(XFS_WITHOUT.map(|feature| format!("{feature}=0")));
+        }
+        if !values.is_empty() {
+            options.extend([option.to_owned(), values.join(",")]);
+        }
+    }
+    options
 }
 
 /// Major and minor number of a kernel's release, such as `6.12.3-amd64`.
@@ -149,51 +203,69 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recorded_answers_of_blkid() {
-        let ext4 = "DEVNAME=/dev/dm-1\nLABEL=\nUUID=5c5ad6c4\nVERSION=1.0\nFSBLOCKSIZE=4096\nBLOCK_SIZE=4096\nTYPE=ext4\nUSAGE=filesystem\n";
-        let lvm = "DEVNAME=/dev/dm-1\nUUID=k2xw\nVERSION=LVM2 001\nTYPE=LVM2_member\nUSAGE=raid\n";
-        let gpt = "DEVNAME=/dev/dm-1\nPTUUID=8a\nPTTYPE=gpt\n";
-        let cases = [
-            (Some(2), "", Some(Content::Blank)),
-            (Some(0), ext4, Some(Content::Filesystem(FsType::Ext4))),
-            (
-                Some(0),
-                lvm,
-                Some(Content::Other("LVM2_member data".to_owned())),
-            ),
-            (
-                Some(0),
-                gpt,
-                Some(Content::Other("a partition table of type gpt".to_owned())),
-            ),
-            (
-                Some(8),
-                "",
-                Some(Content::Other(
-                    "several contradicting signatures".to_owned(),
-                )),
-            ),
-            (Some(4), "", None),
-            (None, "", None),
-        ];
-        for (exit, stdout, content) in cases {
-            assert_eq!(parse_blkid(exit, stdout), content, "{exit:?} {stdout}");
-        }
-    }
-
-    #[test]
-    fn a_file_system_inside_a_partition_table_is_not_taken_for_a_plain_one() {
-        let both = "TYPE=vfat\nUSAGE=filesystem\nPTTYPE=dos\n";
+    fn what_a_signature_means() {
+        let signature = |kind: &str, usage: &str, table: Option<&str>| {
+            Content::from(Found::Signature(Signature {
+                kind: kind.to_owned(),
+                usage: usage.to_owned(),
+                uuid: String::new(),
+                table: table.map(str::to_owned),
+            }))
+        };
+        let other = |what: &str| Content::Other(what.to_owned());
+        assert_eq!(Content::from(Found::Nothing), Content::Blank);
         assert_eq!(
-            parse_blkid(Some(0), both),
-            Some(Content::Other("vfat data".to_owned()))
+            signature("ext4", "filesystem", None),
+            Content::Filesystem(FsType::Ext4)
+        );
+        assert_eq!(
+            signature("LVM2_member", "raid", None),
+            other("LVM2_member data")
+        );
+        // A file system inside a partition table is not taken for a plain one.
+        assert_eq!(
+            signature("vfat", "filesystem", Some("dos")),
+            other("vfat data")
+        );
+        assert_eq!(
+            Content::from(Found::Table("gpt".to_owned())),
+            other("a partition table of type gpt")
+        );
+        assert_eq!(
+            Content::from(Found::Several),
+            other("several contradicting signatures")
         );
     }
+
+    /// `lts_6.12.conf` of xfsprogs 6.13.
+    const LTS_6_12: &str = "\
+# V5 features that were the mkfs defaults when the upstream Linux 6.12 LTS
+# kernel was released at the end of 2024.
+
+[metadata]
+bigtime=1
+crc=1
+finobt=1
+inobtcount=1
+metadir=0
+reflink=1
+rmapbt=1
+autofsck=0
+
+[inode]
+sparse=1
+nrext64=1
+exchange=0
+
+[naming]
+parent=0
+";
 
     #[test]
     fn what_is_made_is_mountable_by_the_running_kernel() {
         let argv = |fs, kernel| {
-            make_command(&fs, Path::new("/dev/x"), kernel)
+            let profile = xfs_profiles(kernel).next().map(|_| LTS_6_12);
+            make_command(&fs, Path::new("/dev/x"), kernel, profile)
                 .unwrap()
                 .argv()
                 .join(" ")
@@ -205,19 +277,46 @@ mod tests {
         );
         assert_eq!(
             argv(FsType::Xfs, (7, 2)),
-            "mkfs.xfs -q -f -c options=/usr/share/xfsprogs/mkfs/lts_6.12.conf /dev/x"
+            "mkfs.xfs -q -f -m bigtime=1,crc=1,finobt=1,inobtcount=1,metadir=0,autofsck=0,reflink=0,rmapbt=0 \
+             -i sparse=1,nrext64=1,exchange=0 -n parent=0 /dev/x"
         );
-        assert!(argv(FsType::Xfs, (5, 14)).contains("lts_5.10.conf"));
-        assert!(argv(FsType::Xfs, (3, 10)).contains("reflink=0"));
+        assert_eq!(
+            argv(FsType::Xfs, (3, 10)),
+            "mkfs.xfs -q -f -m crc=1,finobt=0,inobtcount=0,bigtime=0,reflink=0,rmapbt=0 -i sparse=0,nrext64=0 /dev/x"
+        );
         assert_eq!(argv(FsType::Btrfs, (6, 1)), "mkfs.btrfs -q -f /dev/x");
-        assert!(
-            make_command(
-                &FsType::Other("ext3".to_owned()),
-                Path::new("/dev/x"),
-                (6, 1)
-            )
-            .is_none()
-        );
+        let other = FsType::Other("ext3".to_owned());
+        assert!(make_command(&other, Path::new("/dev/x"), (6, 1), None).is_none());
+    }
+
+    #[test]
+    fn the_profile_is_the_newest_that_the_kernel_knows() {
+        let file = |kernel| {
+            let path = xfs_profiles(kernel).next()?;
+            Some(path.file_name()?.to_str()?.to_owned())
+        };
+        assert_eq!(file((7, 2)).unwrap(), "lts_6.12.conf");
+        assert_eq!(file((5, 14)).unwrap(), "lts_5.10.conf");
+        assert_eq!(file((4, 18)), None);
+    }
+
+    /// Whatever a profile says, it leads to no feature of [`XFS_WITHOUT`].
+    #[test]
+    fn odd_profiles_are_borne() {
+        for (profile, options) in [
+            ("", "-m reflink=0,rmapbt=0"),
+            ("crc=1\n[unknown]\nx=1\n", "-m reflink=0,rmapbt=0"),
+            (
+                "[inode]\n sparse=1 \n[metadata]\nreflink = 1\n#finobt=1\n",
+                "-m reflink=0,rmapbt=0 -i sparse=1",
+            ),
+            (
+                "[metadata]\ncrc=1\n[inode]\nsparse=1\n[metadata]\nbigtime=1\n",
+                "-m crc=1,bigtime=1,reflink=0,rmapbt=0 -i sparse=1",
+            ),
+        ] {
+            assert_eq!(xfs_options(profile).join(" "), options);
+        }
     }
 
     #[test]

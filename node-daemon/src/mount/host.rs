@@ -1,43 +1,101 @@
 //! The real mounts and file systems: system calls by rustix, tools by `hawser_command`.
 
 use std::ffi::CString;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hawser_command::Command;
+use hawser_command::{Command, Lane, Lanes};
+use hawser_runtime::telemetry::chain;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::fs::{kernel_version, make_command, parse_blkid};
+use super::fs::{kernel_version, make_command, xfs_profiles};
 use super::{Content, Filesystems, FsType, MountError, Mounts, Options, Table, Usage};
+use crate::signature::{LookError, Looker};
 
-/// Reading a few sectors.
-const PROBE_DEADLINE: Duration = Duration::from_secs(30);
+/// Reading a few megabytes.
+const PROBE_PATIENCE: Duration = Duration::from_secs(30);
+/// For what kubelet asks of every volume every minute.
+const POLL_PATIENCE: Duration = Duration::from_secs(10);
 /// mkfs of a large device that discards slowly; a check after a crash.
 const WORK_DEADLINE: Duration = Duration::from_secs(30 * 60);
-/// How much of a device's beginning must be readable before it is called blank: all known signatures but those at a device's end.
-const HEAD: usize = 1024 * 1024;
 
 /// This host.
 #[derive(Debug, Clone)]
 pub struct Host {
     proc: PathBuf,
+    looker: Looker,
+    /// How long a device may take to answer what is asked again and again.
+    patience: Duration,
+    /// By the path of the file system.
+    usages: Lanes<PathBuf>,
+    /// By the path of the device.
+    reads: Lanes<PathBuf>,
 }
 
 impl Host {
     /// `proc` is the proc file system of the host's process namespace (`/proc`).
-    pub fn new(proc: impl Into<PathBuf>) -> Self {
-        Self { proc: proc.into() }
+    pub fn new(proc: impl Into<PathBuf>, looker: Looker) -> Self {
+        Self {
+            proc: proc.into(),
+            looker,
+            patience: POLL_PATIENCE,
+            usages: Lanes::default(),
+            reads: Lanes::default(),
+        }
     }
 
     async fn read_table(&self, process: &str) -> Result<Table, MountError> {
         let path = self.proc.join(process).join("mountinfo");
-        blocking("read", path, |path| std::fs::read(path))
+        blocking("read", path, |path| {
+            let table = Table::parse(&std::fs::read(path)?);
+            // Something is mounted always. Who believes that nothing is, takes volumes away from under their pods.
+            if table.0.is_empty() {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "it shows nothing that is mounted",
+                ));
+            }
+            Ok(table)
+        })
+        .await
+    }
+
+    /// Runs a system call that is asked for again and again, on a device that may not answer: in a lane, so that the threads that
+    /// wait for it do not become more and more.
+    async fn polled<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        action: &'static str,
+        path: &Path,
+        call: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, MountError> {
+        lane.run(self.patience, blocking(action, path.to_owned(), call))
             .await
-            .map(|text| Table::parse(&text))
+            .unwrap_or_else(|source| {
+                Err(MountError::NoAnswer {
+                    action: action.to_owned(),
+                    path: path.to_owned(),
+                    source,
+                })
+            })
+    }
+
+    /// The features of xfs that this kernel can mount, as the newest fitting profile of the tools that are there says.
+    async fn xfs_profile(&self, kernel: (u32, u32)) -> Result<Option<String>, MountError> {
+        for path in xfs_profiles(kernel) {
+            match blocking("read", path, |path| std::fs::read_to_string(path)).await {
+                Ok(text) => return Ok(Some(text)),
+                // Older tools.
+                Err(error)
+                    if error
+                        .io()
+                        .is_some_and(|e| e.kind() == io::ErrorKind::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -131,7 +189,8 @@ impl Mounts for Host {
     }
 
     async fn usage(&self, path: &Path) -> Result<Usage, MountError> {
-        blocking("read the usage of", path.to_owned(), |path| {
+        let lane = self.usages.of(path.to_owned());
+        self.polled(lane, "read the usage of", path, |path| {
             let stat = rustix::fs::statvfs(path)?;
             let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
             Ok(Usage {
@@ -165,30 +224,22 @@ fn kept_flags(options: &str) -> MountFlags {
 #[async_trait]
 impl Filesystems for Host {
     async fn probe(&self, device: &Path) -> Result<Content, MountError> {
-        let output = Command::new("blkid")
-            .args(["-p", "-o", "export"])
-            .arg(device)
-            .deadline(PROBE_DEADLINE)
-            .output()
-            .await?;
-        let content = parse_blkid(output.exit.code(), &output.stdout_text()).ok_or_else(|| {
-            MountError::Probe {
+        let found = self.looker.look(device, PROBE_PATIENCE).await;
+        found.map(Content::from).map_err(|error| match error {
+            LookError::NoAnswer(source) => MountError::NoAnswer {
+                action: "tell what is on".to_owned(),
+                path: device.to_owned(),
+                source,
+            },
+            other @ (LookError::Open(_)
+            | LookError::Read(_)
+            | LookError::Tool(_)
+            | LookError::Answer { .. }
+            | LookError::Overlooked(_)) => MountError::Probe {
                 device: device.to_owned(),
-                problem: format!("blkid ended with {}: {}", output.exit, output.stderr_text()),
-            }
-        })?;
-        if content == Content::Blank {
-            // blkid ends in the same way when it can't read the device, or when it takes the device for a private part of another; what can't be read,
-            // or holds what blkid should have seen, must never be formatted.
-            let head = blocking("read", device.to_owned(), read_head).await?;
-            if let Some(found) = known_magic(&head) {
-                return Err(MountError::Probe {
-                    device: device.to_owned(),
-                    problem: format!("blkid reports it as empty, but it begins as {found} does"),
-                });
-            }
-        }
-        Ok(content)
+                problem: chain(&other).to_string(),
+            },
+        })
     }
 
     async fn make(&self, device: &Path, fs: &FsType) -> Result<(), MountError> {
@@ -197,9 +248,16 @@ impl Filesystems for Host {
             .to_string_lossy()
             .into_owned();
         let kernel = kernel_version(&release).unwrap_or((u32::MAX, 0));
-        let command = make_command(fs, device, kernel).ok_or_else(|| MountError::Probe {
-            device: device.to_owned(),
-            problem: format!("file systems of type {fs} are not made by Hawser"),
+        let profile = if *fs == FsType::Xfs {
+            self.xfs_profile(kernel).await?
+        } else {
+            None
+        };
+        let command = make_command(fs, device, kernel, profile.as_deref()).ok_or_else(|| {
+            MountError::Probe {
+                device: device.to_owned(),
+                problem: format!("file systems of type {fs} are not made by Hawser"),
+            }
         })?;
         command.deadline(WORK_DEADLINE).run().await?;
         Ok(())
@@ -232,7 +290,8 @@ impl Filesystems for Host {
     }
 
     async fn readable(&self, device: &Path) -> Result<(), MountError> {
-        blocking("read", device.to_owned(), read_block).await
+        let lane = self.reads.of(device.to_owned());
+        self.polled(lane, "read", device, read_block).await
     }
 
     async fn grow(&self, device: &Path, mounted_at: &Path, fs: &FsType) -> Result<(), MountError> {
@@ -269,64 +328,18 @@ fn read_block(device: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What the beginning of a device shows, of the few things that volumes of ours hold: a second look beside blkid's.
-fn known_magic(head: &[u8]) -> Option<&'static str> {
-    const MAGICS: [(usize, &[u8], &str); 4] = [
-        (0x438, &[0x53, 0xef], "ext4"),
-        (0, b"XFSB", "xfs"),
-        (0x1_0040, b"_BHRfS_M", "btrfs"),
-        (0, b"LUKS\xba\xbe", "LUKS"),
-    ];
-    MAGICS
-        .iter()
-        .find(|(at, magic, _)| head.get(*at..at + magic.len()) == Some(*magic))
-        .map(|(_, _, name)| *name)
-}
-
-/// The first [`HEAD`] bytes, or all of a smaller device.
-fn read_head(device: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(device)?;
-    let mut head = vec![0; HEAD];
-    let mut at = 0;
-    while at < head.len() {
-        match file.read_at(&mut head[at..], u64::try_from(at).unwrap_or_default())? {
-            0 => break,
-            n => at += n,
-        }
-    }
-    if at == 0 {
-        Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the device has no size",
-        ))
-    } else {
-        head.truncate(at);
-        Ok(head)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::SilentDevice;
 
-    #[test]
-    fn what_volumes_hold_is_seen_without_blkid() {
-        let with = |at: usize, magic: &[u8]| {
-            let mut head = vec![0; HEAD];
-            head[at..at + magic.len()].copy_from_slice(magic);
-            known_magic(&head)
-        };
-        assert_eq!(with(0x438, &[0x53, 0xef]), Some("ext4"));
-        assert_eq!(with(0, b"XFSB"), Some("xfs"));
-        assert_eq!(with(0x1_0040, b"_BHRfS_M"), Some("btrfs"));
-        assert_eq!(with(0, b"LUKS\xba\xbe"), Some("LUKS"));
-        assert_eq!(known_magic(&vec![0; HEAD]), None);
-        assert_eq!(known_magic(&[]), None);
+    fn a_host() -> Host {
+        Host::new("/proc", Looker::default())
     }
 
     #[tokio::test]
     async fn own_mount_table_is_read_and_usage_has_sense() {
-        let host = Host::new("/proc");
+        let host = a_host();
         let table = host.table().await.unwrap();
         assert!(table.at(Path::new("/proc")).is_some(), "{table:?}");
         let usage = host.usage(Path::new("/")).await.unwrap();
@@ -336,14 +349,14 @@ mod tests {
     #[tokio::test]
     async fn unmounting_what_is_not_mounted_or_not_there_is_done() {
         let folder = tempfile::tempdir().unwrap();
-        let host = Host::new("/proc");
+        let host = a_host();
         host.unmount(folder.path()).await.unwrap();
         host.unmount(&folder.path().join("gone")).await.unwrap();
     }
 
     #[tokio::test]
     async fn an_error_names_what_was_tried_and_where() {
-        let host = Host::new("/proc");
+        let host = a_host();
         let options = super::super::options::parse::<&str>(&FsType::Xfs, &[]).unwrap();
         let error = host
             .mount(
@@ -360,15 +373,67 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_device_that_cannot_be_read_is_not_blank() {
+    #[tokio::test]
+    async fn a_device_that_cannot_be_read_is_not_blank() {
         let folder = tempfile::tempdir().unwrap();
         let empty = folder.path().join("empty");
         std::fs::write(&empty, b"").unwrap();
-        assert!(read_head(&empty).is_err());
-        assert!(read_head(&folder.path().join("gone")).is_err());
+        let host = a_host();
+        for device in [&empty, &folder.path().join("gone")] {
+            let error = host.probe(device).await.unwrap_err();
+            assert!(error.to_string().contains("cannot tell"), "{error}");
+        }
         std::fs::write(&empty, vec![0; 4096]).unwrap();
-        read_head(&empty).unwrap();
+        assert_eq!(host.probe(&empty).await.unwrap(), Content::Blank);
+    }
+
+    #[tokio::test]
+    async fn an_empty_mount_table_is_not_believed() {
+        let proc = tempfile::tempdir().unwrap();
+        for process in ["self", "1"] {
+            std::fs::create_dir(proc.path().join(process)).unwrap();
+            std::fs::write(proc.path().join(process).join("mountinfo"), "").unwrap();
+        }
+        let host = Host::new(proc.path(), Looker::default());
+        host.table().await.unwrap_err();
+        host.host_table().await.unwrap_err();
+    }
+
+    /// kubelet asks every minute, for as long as the device does not answer.
+    #[tokio::test]
+    async fn a_device_that_does_not_answer_holds_one_thread() {
+        let silent = SilentDevice::new();
+        let host = Host {
+            patience: Duration::from_secs(1),
+            ..a_host()
+        };
+        let begin = std::time::Instant::now();
+        let late = host.readable(&silent.path()).await.unwrap_err();
+        assert!(matches!(late, MountError::NoAnswer { .. }), "{late:?}");
+        let threads = threads();
+        let first = begin.elapsed();
+        for _ in 0..600 {
+            let refused = host.readable(&silent.path()).await.unwrap_err();
+            assert!(
+                matches!(
+                    refused,
+                    MountError::NoAnswer {
+                        source: hawser_command::Hangs::Earlier,
+                        ..
+                    }
+                ),
+                "{refused:?}"
+            );
+        }
+        assert!(begin.elapsed() < 2 * first, "at once");
+        // Other tests have threads too.
+        assert!(self::threads() < threads + 300, "{}", self::threads());
+        // What answers is not held up.
+        host.usage(Path::new("/")).await.unwrap();
+    }
+
+    fn threads() -> usize {
+        std::fs::read_dir("/proc/self/task").unwrap().count()
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use hawser_command::CommandError;
+use hawser_command::{CommandError, Hangs};
 
 pub use fs::{Content, FsType};
 pub use options::Options;
@@ -31,6 +31,17 @@ pub enum MountError {
         /// The kernel's answer.
         #[source]
         source: io::Error,
+    },
+    /// The device does not answer.
+    #[error("cannot {action} {}", path.display())]
+    NoAnswer {
+        /// What was tried, such as `read`.
+        action: String,
+        /// Where.
+        path: PathBuf,
+        /// How long nothing was heard.
+        #[source]
+        source: Hangs,
     },
     /// A tool failed.
     #[error(transparent)]
@@ -60,7 +71,9 @@ impl MountError {
     pub fn io(&self) -> Option<&io::Error> {
         match self {
             Self::System { source, .. } => Some(source),
-            Self::Tool(_) | Self::Damaged { .. } | Self::Probe { .. } => None,
+            Self::NoAnswer { .. } | Self::Tool(_) | Self::Damaged { .. } | Self::Probe { .. } => {
+                None
+            }
         }
     }
 
@@ -107,7 +120,8 @@ pub trait Mounts: Send + Sync {
     async fn bind_read_only(&self, target: &Path) -> Result<(), MountError>;
     /// Takes the topmost mount off `target`. Nothing mounted there, or no such path: done.
     async fn unmount(&self, target: &Path) -> Result<(), MountError>;
-    /// Usage of the file system seen at a path.
+    /// Usage of the file system seen at a path. [`MountError::NoAnswer`] in time if it does not answer, and at once while an earlier
+    /// call still waits for it.
     async fn usage(&self, path: &Path) -> Result<Usage, MountError>;
 }
 
@@ -120,7 +134,7 @@ pub trait Filesystems: Send + Sync {
     async fn make(&self, device: &Path, fs: &FsType) -> Result<(), MountError>;
     /// Checks an unmounted file system and repairs what is safe to repair. Does nothing for types that repair themselves.
     async fn check(&self, device: &Path, fs: &FsType) -> Result<(), MountError>;
-    /// Reads one block from the device itself and not from a cache.
+    /// Reads one block from the device itself and not from a cache. [`MountError::NoAnswer`] as with [`Mounts::usage`].
     async fn readable(&self, device: &Path) -> Result<(), MountError>;
     /// Grows a mounted file system to its device's size. As large already: nothing happens.
     async fn grow(&self, device: &Path, mounted_at: &Path, fs: &FsType) -> Result<(), MountError>;

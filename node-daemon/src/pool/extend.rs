@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hawser_api::names::pools;
+use hawser_api::names::{owners, pools};
 use hawser_api::{DiskType, LocalDisk};
 use kube::ResourceExt;
 use lvm2_cmd::{Pv, Report, Vg};
@@ -68,6 +68,17 @@ fn pv_on<'a>(report: &'a Report, disk: &Disk) -> Option<(&'a Pv, Option<&'a Vg>)
         .find(|(pv, _)| pv.major_minor == Some(disk.number) && pv.device.is_some())
 }
 
+/// The volume group that misses the physical volume of this disk: LVM can't read the disk, though it is there. By the UUID that we
+/// gave it (see [`pv_uuid`]), or the one that the host's udev saw.
+fn misses<'a>(report: &'a Report, disk: &Disk, own_uuid: Option<&str>) -> Option<&'a Vg> {
+    let (_, vg) = report.pvs().find(|(pv, _)| {
+        (pv.missing || pv.device.is_none())
+            && (own_uuid == Some(pv.uuid.as_str())
+                || disk.seen_pv_uuids().any(|uuid| uuid == pv.uuid))
+    })?;
+    vg
+}
+
 /// What LVM knows of each disk. `names` are the disks' objects by disk.
 pub fn lvm_uses(
     node: &str,
@@ -75,25 +86,23 @@ pub fn lvm_uses(
     disks: &[Disk],
     names: &BTreeMap<String, String>,
 ) -> LvmUses {
+    let is_pool = |vg: &Vg| vg.name.starts_with(pools::VG_PREFIX);
+    let used = |disk: &Disk| {
+        let own = names.get(&disk.name).map(|name| pv_uuid(node, name));
+        match pv_on(report, disk) {
+            Some((_, Some(vg))) => is_pool(vg).then(|| LvmUse::Pool(vg.name.clone())),
+            Some((pv, None)) => {
+                (!pv.in_use && own.as_ref() == Some(&pv.uuid)).then_some(LvmUse::Made)
+            }
+            None => {
+                let vg = misses(report, disk, own.as_deref())?;
+                is_pool(vg).then(|| LvmUse::Pool(vg.name.clone()))
+            }
+        }
+    };
     disks
         .iter()
-        .filter_map(|disk| {
-            let used = match pv_on(report, disk)? {
-                (_, Some(vg)) if vg.name.starts_with(pools::VG_PREFIX) => {
-                    LvmUse::Pool(vg.name.clone())
-                }
-                (pv, None)
-                    if !pv.in_use
-                        && names
-                            .get(&disk.name)
-                            .is_some_and(|name| pv.uuid == pv_uuid(node, name)) =>
-                {
-                    LvmUse::Made
-                }
-                _ => return None,
-            };
-            Some((disk.name.clone(), used))
-        })
+        .filter_map(|disk| Some((disk.name.clone(), used(disk)?)))
         .collect()
 }
 
@@ -135,7 +144,14 @@ pub fn growable(report: &Report) -> Vec<(String, u64, PathBuf)> {
 }
 
 /// The steps that are left until all members are in their pools; none: done. `Err` is a sentence that says what is in the way.
-pub fn plan(node: &str, members: &[Member<'_>], report: &Report) -> Result<Vec<Step>, String> {
+///
+/// `others` are the node's other disks: a pool that LVM does not show may be on one of those that can't be read.
+pub fn plan(
+    node: &str,
+    members: &[Member<'_>],
+    others: &[Member<'_>],
+    report: &Report,
+) -> Result<Vec<Step>, String> {
     let mut creations = Vec::new();
     let mut joining: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     for member in members {
@@ -167,11 +183,30 @@ pub fn plan(node: &str, members: &[Member<'_>], report: &Report) -> Result<Vec<S
                 return Err(format!("volume group {vg} is not extendable"));
             }
             Some(_) => Step::VgExtend { vg, devices },
-            None => Step::VgCreate { vg, devices },
+            None => match others.iter().find_map(|other| may_hold(other, &vg)) {
+                Some(sentence) => return Err(sentence),
+                None => Step::VgCreate { vg, devices },
+            },
         });
     }
     creations.extend(groups);
     Ok(creations)
+}
+
+/// Why a volume group may be on a disk that can't be read now, if it may.
+fn may_hold(other: &Member<'_>, vg: &str) -> Option<String> {
+    let spec = &other.object.spec;
+    let given = spec.claim_ref.is_some() && spec.owner == owners::LOCAL_STORAGE;
+    let Content::Unknown { why } = &other.disk?.content else {
+        return None;
+    };
+    (given && pool_of(other.object).is_ok_and(|pool| pool == vg)).then(|| {
+        format!(
+            "volume group {vg} may be on disk {}, which can't be judged: {why}; a second one of that name would shut out both; take \
+             that disk away, or its spec.claimRef if nothing of it is needed",
+            called(other.object)
+        )
+    })
 }
 
 enum Standing {
@@ -202,6 +237,9 @@ fn standing(report: &Report, disk: &Disk, pool: &str, uuid: &str) -> Standing {
             "carries a physical volume that Hawser did not make; `pvremove` frees it".to_owned(),
         ),
         None => match (disk.in_use(false), &disk.content) {
+            _ if misses(report, disk, Some(uuid)).is_some() => {
+                Standing::Refused("belongs to a volume group, and LVM can't read it now".to_owned())
+            }
             (None, Content::Blank) => Standing::Blank,
             (Some(reason), _) => Standing::Refused(reason),
             (None, _) => Standing::Refused("is not proven to be empty".to_owned()),

@@ -13,7 +13,7 @@ fn planned(disk: &Disk, report: &Report) -> Result<Vec<Step>, String> {
         object: &object,
         disk: Some(disk),
     }];
-    plan("n1", &members, report)
+    plan("n1", &members, &[], report)
 }
 
 fn a_pv(disk: &Disk, uuid: &str) -> Pv {
@@ -177,7 +177,7 @@ fn a_disk_that_is_gone_or_of_no_type() {
         object: &object,
         disk: None,
     }];
-    let sentence = plan("n1", &gone, &Report::default()).unwrap_err();
+    let sentence = plan("n1", &gone, &[], &Report::default()).unwrap_err();
     assert!(
         sentence.contains("/dev/ubdb") && sentence.contains("put it back"),
         "{sentence}"
@@ -219,4 +219,83 @@ fn a_disk_that_grew_is_taken_in_and_another_groups_is_not() {
         [("u".to_owned(), 11 << 30, disk.path.clone())]
     );
     assert_eq!(growable(&report("root", 11 << 30)), []);
+}
+
+fn unread(disk: Disk) -> Disk {
+    Disk {
+        content: Content::Unknown {
+            why: "it can't be read".to_owned(),
+        },
+        ..disk
+    }
+}
+
+/// A pool of two disks, one of which LVM can't read any more.
+fn a_pool_that_misses(uuid: &str) -> Report {
+    let lost = Pv {
+        device: None,
+        major_minor: None,
+        missing: true,
+        ..a_pv(&a_bare_disk('b'), uuid)
+    };
+    Report {
+        vgs: vec![a_vg(VG, vec![lost, a_pv(&a_bare_disk('c'), "c")])],
+        ..Report::default()
+    }
+}
+
+#[test]
+fn a_pools_disk_that_lvm_cannot_read_stays_the_pools() {
+    let names = BTreeMap::from([("ubdb".to_owned(), A.to_owned())]);
+    let uses = |report: &Report, disk: Disk| lvm_uses("n1", report, &[disk], &names);
+    let pool = LvmUses::from([("ubdb".to_owned(), LvmUse::Pool(VG.to_owned()))]);
+    let ours = a_pool_that_misses(&pv_uuid("n1", A));
+    for disk in [a_bare_disk('b'), unread(a_bare_disk('b'))] {
+        assert_eq!(uses(&ours, disk.clone()), pool, "{disk:?}");
+        let sentence = planned(&disk, &ours).unwrap_err();
+        assert!(sentence.contains("LVM can't read it now"), "{sentence}");
+    }
+    // One that we did not make is known by the host's udev.
+    let theirs = a_pool_that_misses("OfFewU-agyb-OdEF-cSjy-fVZI-P1b3-6UeEEy");
+    let marked = Disk {
+        links: vec![
+            "/dev/disk/by-id/lvm-pv-uuid-OfFewU-agyb-OdEF-cSjy-fVZI-P1b3-6UeEEy".to_owned(),
+        ],
+        ..a_bare_disk('b')
+    };
+    assert_eq!(uses(&theirs, marked), pool);
+    assert_eq!(uses(&theirs, a_bare_disk('b')), LvmUses::new());
+}
+
+/// A pool of a single disk that can't be read is not to be seen at all.
+#[test]
+fn no_second_pool_is_made_while_the_first_may_be_on_an_unreadable_disk() {
+    let member = an_object(A, &a_bare_disk('b'));
+    let disk = a_bare_disk('b');
+    let members = [Member {
+        object: &member,
+        disk: Some(&disk),
+    }];
+    let mut other = an_object("localdisk-other", &a_bare_disk('c'));
+    other.spec.owner = "local-storage".to_owned();
+    other.spec.claim_ref = Some(k8s_openapi::api::core::v1::ObjectReference::default());
+    let with = |object: &LocalDisk, disk: Option<&Disk>| {
+        plan(
+            "n1",
+            &members,
+            &[Member { object, disk }],
+            &Report::default(),
+        )
+    };
+    let failing = unread(a_bare_disk('c'));
+    let sentence = with(&other, Some(&failing)).unwrap_err();
+    for part in [VG, "/dev/ubdc", "it can't be read", "spec.claimRef"] {
+        assert!(sentence.contains(part), "{part}: {sentence}");
+    }
+    // Readable, taken away, or given up.
+    with(&other, Some(&a_bare_disk('c'))).unwrap();
+    with(&other, None).unwrap();
+    let mut free = other.clone();
+    free.spec.claim_ref = None;
+    with(&free, Some(&failing)).unwrap();
 }

@@ -8,3 +8,4 @@ pub mod news;
 pub mod nodes;
 pub mod prove;
 pub mod status;
+pub mod strays;

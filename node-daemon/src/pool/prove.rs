@@ -11,6 +11,7 @@ use rustix::fs::{OFlags, SeekFrom};
 use crate::disk::Disk;
 use crate::disk::mounts::HostUse;
 use crate::disk::probe::{Content, probe};
+use crate::signature::Looker;
 
 /// Proves that nothing is on a disk. A trait, so that tests need no disks.
 #[async_trait]
@@ -23,6 +24,7 @@ pub trait Prove: Send + Sync {
 #[derive(Debug, Clone)]
 pub struct RealProof {
     pub proc: PathBuf,
+    pub looker: Looker,
 }
 
 #[async_trait]
@@ -32,7 +34,7 @@ impl Prove for RealProof {
         tokio::task::spawn_blocking(move || same_and_free(&expected, &proc))
             .await
             .map_err(|_| "could not be looked at: shutting down".to_owned())??;
-        match probe(&disk.path).await {
+        match probe(&self.looker, &disk.path).await {
             Content::Blank => Ok(()),
             content @ (Content::Signature { .. }
             | Content::Table { .. }
@@ -51,8 +53,8 @@ impl Prove for RealProof {
 
 /// The same device number and size as when it was chosen; not mounted; nobody holds it.
 fn same_and_free(disk: &Disk, proc: &Path) -> Result<(), String> {
-    let read = |file: &str| std::fs::read_to_string(proc.join(file)).unwrap_or_default();
-    let host = HostUse::parse(&read("1/mountinfo"), &read("swaps"));
+    let host = HostUse::read(proc)
+        .map_err(|error| format!("may be mounted: {} can't be read: {error}", proc.display()))?;
     if let Some(target) = host.mounts(disk.number, &disk.path).first() {
         return Err(format!("is mounted at {}", target.display()));
     }

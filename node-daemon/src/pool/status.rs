@@ -188,6 +188,15 @@ pub fn recorded(old: &PoolExtendRecords, pool: &str, claim: &LocalDiskClaim) -> 
     records
 }
 
+/// Whether the disk of this object was ever put into a pool by a claim.
+pub fn was_filled(records: &PoolExtendRecords, object: &str) -> bool {
+    let mut claims = records.values().flatten();
+    claims.any(|claim| {
+        let mut disks = claim.disk_refs.iter();
+        disks.any(|disk| disk.name.as_deref() == Some(object))
+    })
+}
+
 /// Status of the node's disks, given what it was.
 pub fn disks(old: &LocalDiskNodeStatus, objects: &[LocalDisk], now: &Time) -> LocalDiskNodeStatus {
     let here: Vec<&LocalDisk> = objects

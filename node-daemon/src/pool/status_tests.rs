@@ -151,6 +151,19 @@ fn records_are_kept_once() {
 }
 
 #[test]
+fn a_disk_that_a_claim_put_into_a_pool_is_on_record() {
+    let mut claim = LocalDiskClaim::new("c", LocalDiskClaimSpec::default());
+    claim.spec.disk_refs = vec![k8s_openapi::api::core::v1::ObjectReference {
+        name: Some("localdisk-a".to_owned()),
+        ..Default::default()
+    }];
+    let records = recorded(&PoolExtendRecords::new(), VG, &claim);
+    assert!(was_filled(&records, "localdisk-a"));
+    assert!(!was_filled(&records, "localdisk-b"));
+    assert!(!was_filled(&PoolExtendRecords::new(), "localdisk-a"));
+}
+
+#[test]
 fn disks_that_are_there_and_free() {
     let free = an_object("localdisk-a", &a_bare_disk('b'));
     let used = an_object(
@@ -162,10 +175,19 @@ fn disks_that_are_there_and_free() {
     );
     let mut gone = an_object("localdisk-c", &a_disk());
     gone.spec.state = DiskState::Inactive;
-    let objects = [free, used, gone];
+    let failing = an_object(
+        "localdisk-d",
+        &crate::disk::Disk {
+            content: crate::disk::Content::Unknown {
+                why: "it can't be read".to_owned(),
+            },
+            ..a_bare_disk('d')
+        },
+    );
+    let objects = [free, used, gone, failing];
     let status = disks(&LocalDiskNodeStatus::default(), &objects, &at(1));
-    assert_eq!((status.total_disk, status.free_disk), (Some(2), Some(1)));
+    assert_eq!((status.total_disk, status.free_disk), (Some(3), Some(1)));
     assert_eq!(status.free_capacity, Some(10 << 30));
-    assert_eq!(status.total_capacity, Some(20 << 30));
+    assert_eq!(status.total_capacity, Some(30 << 30));
     assert_eq!(disks(&status, &objects, &at(9)), status);
 }

@@ -32,6 +32,9 @@ pub enum EffectError {
         #[source]
         source: io::Error,
     },
+    /// It would have destroyed or shown what it must not.
+    #[error("{0}")]
+    Unsafe(String),
     /// A file of the system could not be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -96,8 +99,9 @@ pub trait LogicalVolumes: Send + Sync {
     ) -> Result<(), EffectError>;
     /// Makes its device appear.
     async fn activate(&self, vg: &str, lv: &str) -> Result<(), EffectError>;
-    /// Removes one that is not open. Gone already: done.
-    async fn remove(&self, vg: &str, lv: &str) -> Result<(), EffectError>;
+    /// Removes the one of this UUID if it is not open and no snapshot hangs on it; otherwise an error and nothing done. Gone
+    /// already: done.
+    async fn remove(&self, vg: &str, lv: &str, uuid: &str) -> Result<(), EffectError>;
 }
 
 /// Front devices.
@@ -216,8 +220,8 @@ impl LogicalVolumes for HostEffects {
         Ok(self.lvm.lv_activate(vg, lv).await?)
     }
 
-    async fn remove(&self, vg: &str, lv: &str) -> Result<(), EffectError> {
-        Ok(self.lvm.lv_remove(vg, lv).await.map(done)?)
+    async fn remove(&self, vg: &str, lv: &str, uuid: &str) -> Result<(), EffectError> {
+        Ok(self.lvm.lv_remove(vg, lv, uuid).await.map(done)?)
     }
 }
 

@@ -3,21 +3,24 @@
 //! It keeps the rules that the real ones keep (nothing removed while open, nothing formatted that is mounted) and notes what
 //! must never happen: space given back with data on it, somebody else's volume touched.
 
-use std::collections::BTreeMap;
-use std::io;
+mod devices;
+mod mounts;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use lvm2_cmd::{CreateLv, Lv, LvmError, Report, Segment, Vg};
+use hawser_command::{CommandError, Exit, Output};
+use lvm2_cmd::{CreateLv, Lv, LvmError, Refusal, Report, Segment, Vg};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
-use super::effects::{EffectError, Front, Fronts, LogicalVolumes, Wipe, Zero, front_name};
+use super::effects::{EffectError, Front, LogicalVolumes};
 use super::node::{Effects, Node};
 use super::tags::Tags;
-use crate::mount::{
-    Content, Filesystems, FsType, Mount, MountError, Mounts, Options, Table, Usage,
-};
+use crate::mount::{Content, FsType, Mount};
 
 pub const EXTENT: u64 = 4 * 1024 * 1024;
 pub const POOL: &str = "LocalStorage_PoolHDD";
@@ -41,6 +44,10 @@ pub struct FakeLv {
     pub active: bool,
     pub extents: Vec<Extent>,
     pub content: Content,
+    /// The volume that it is a snapshot of.
+    pub origin: String,
+    /// The pool that a thin one takes its room from.
+    pub pool: String,
 }
 
 /// When an armed fault strikes.
@@ -63,6 +70,12 @@ pub struct World {
     pub fault: Option<(usize, When)>,
     /// All fail until told otherwise.
     pub broken_zeroing: bool,
+    /// Devices do not answer.
+    pub silent: bool,
+    /// Volumes whose devices can't be read.
+    pub unreadable: BTreeSet<String>,
+    /// Somebody else is a moment faster to make the next logical volume.
+    pub race: bool,
     /// What changed, in order.
     pub log: Vec<String>,
     /// What must never happen.
@@ -92,11 +105,42 @@ impl World {
             .sum()
     }
 
+    /// Mounts of a device's file system, and of its node.
     fn mounts_of(&self, minor: u32) -> usize {
+        let node = format!("/dm-{minor}");
         self.mounts
             .iter()
-            .filter(|mount| mount.device == (253, minor))
+            .filter(|mount| mount.device == (253, minor) || mount.root == Path::new(&node))
             .count()
+    }
+
+    fn snapshots_of(&self, vg: &str, lv: &str) -> Vec<(String, String)> {
+        let all = self.lvs.iter();
+        all.filter(|((group, _), other)| group == vg && other.origin == lv)
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    /// Extents that whoever has the volume mounted can reach, by its front device or directly.
+    fn reach(&self, name: &str) -> Option<usize> {
+        let lv = self.lv(name)?;
+        match self.fronts.get(name) {
+            Some(front) if self.mounts_of(front.number.1) > 0 => {
+                usize::try_from(front.bytes / EXTENT).ok()
+            }
+            _ if self.mounts_of(lv.minor) > 0 => Some(lv.extents.len()),
+            _ => None,
+        }
+    }
+
+    /// Its user fills the volume, if it is mounted anywhere.
+    pub fn fill(&mut self, name: &str) {
+        if let Some(reach) = self.reach(name)
+            && let Some(lv) = self.lvs.get_mut(&key(POOL, name))
+        {
+            let reach = reach.min(lv.extents.len());
+            lv.extents[..reach].fill(Extent::User);
+        }
     }
 
     fn front_open(&self, volume: &str) -> u32 {
@@ -158,6 +202,12 @@ impl World {
 #[derive(Clone)]
 pub struct FakeNode {
     pub world: Arc<Mutex<World>>,
+    /// While true, zeroing is under way and does not come to its end.
+    pub zeroing_held: Arc<watch::Sender<bool>>,
+    /// While true, a discard does not come to its end.
+    pub discard_held: Arc<watch::Sender<bool>>,
+    /// While true, reads of devices do not come to their end.
+    pub reading_held: Arc<watch::Sender<bool>>,
     epoch: u32,
 }
 
@@ -170,6 +220,9 @@ impl FakeNode {
         };
         Self {
             world: Arc::new(Mutex::new(world)),
+            zeroing_held: Arc::default(),
+            discard_held: Arc::default(),
+            reading_held: Arc::default(),
             epoch: 0,
         }
     }
@@ -180,8 +233,8 @@ impl FakeNode {
             let mut world = self.world.lock();
             world.epoch += 1;
             Self {
-                world: self.world.clone(),
                 epoch: world.epoch,
+                ..self.clone()
             }
         };
         let parts = Arc::new(handle);
@@ -196,16 +249,30 @@ impl FakeNode {
     /// A volume that Hawser did not make.
     pub fn foreign(&self, name: &str, extents: usize) {
         let mut world = self.world.lock();
-        let minor = world.minor();
+        let lv = full_lv(&mut world, "foreign", extents);
+        world.lvs.insert(key(POOL, name), lv);
+    }
+
+    /// A volume that the generation before made, as it left it: full of data, without tags.
+    pub fn adopted(&self, name: &str, extents: usize) {
+        let mut world = self.world.lock();
+        let lv = full_lv(&mut world, "adopted", extents);
         let lv = FakeLv {
-            uuid: format!("foreign-{minor}"),
-            minor,
-            tags: vec!["backup".to_owned()],
-            active: true,
-            extents: vec![Extent::User; extents],
-            content: Content::Filesystem(FsType::Xfs),
+            tags: Vec::new(),
+            ..lv
         };
-        world.lvs.insert((POOL.to_owned(), name.to_owned()), lv);
+        world.lvs.insert(key(POOL, name), lv);
+    }
+
+    /// A snapshot, made by hand.
+    pub fn snapshot(&self, origin: &str, name: &str) {
+        let mut world = self.world.lock();
+        let lv = full_lv(&mut world, "foreign", 1);
+        let lv = FakeLv {
+            origin: origin.to_owned(),
+            ..lv
+        };
+        world.lvs.insert(key(POOL, name), lv);
     }
 
     /// Runs a change. A process that was killed does nothing any more.
@@ -258,6 +325,36 @@ fn refused(problem: impl Into<String>) -> EffectError {
     })
 }
 
+/// As LVM says that a name is taken.
+fn exists(object: &str) -> EffectError {
+    let output = Output {
+        argv: vec!["lvm".to_owned(), "lvcreate".to_owned()],
+        exit: Exit::Code(5),
+        stdout: Vec::new(),
+        stderr: b"already exists in volume group".to_vec(),
+        elapsed: Duration::ZERO,
+    };
+    EffectError::Lvm(LvmError::Refused {
+        object: object.to_owned(),
+        refusal: Refusal::Exists,
+        source: Box::new(CommandError::Failed(Box::new(output))),
+    })
+}
+
+fn full_lv(world: &mut World, whose: &str, extents: usize) -> FakeLv {
+    let minor = world.minor();
+    FakeLv {
+        uuid: format!("{whose}-{minor}"),
+        minor,
+        tags: vec!["backup".to_owned()],
+        active: true,
+        extents: vec![Extent::User; extents],
+        content: Content::Filesystem(FsType::Xfs),
+        origin: String::new(),
+        pool: String::new(),
+    }
+}
+
 fn key(vg: &str, lv: &str) -> (String, String) {
     (vg.to_owned(), lv.to_owned())
 }
@@ -293,8 +390,12 @@ impl LogicalVolumes for FakeNode {
                 .groups
                 .get(&create.vg)
                 .ok_or_else(|| refused("no such group"))?;
+            if std::mem::take(&mut world.race) {
+                let lv = full_lv(world, "foreign", 3);
+                world.lvs.insert(key.clone(), lv);
+            }
             if world.lvs.contains_key(&key) {
-                return Err(refused("exists"));
+                return Err(exists(&create.name));
             }
             if world.used(&create.vg) + create.extents > total {
                 return Err(refused("no room"));
@@ -307,6 +408,8 @@ impl LogicalVolumes for FakeNode {
                 active: true,
                 extents: vec![Extent::Old; usize::try_from(create.extents).unwrap()],
                 content: Content::Filesystem(FsType::Other("ntfs".to_owned())),
+                origin: String::new(),
+                pool: String::new(),
             };
             world.lvs.insert(key, lv);
             Ok(())
@@ -318,6 +421,11 @@ impl LogicalVolumes for FakeNode {
         self.change(format!("lvextend {lv}"), |world| {
             let total = world.groups[vg];
             let used = world.used(vg);
+            if !world.snapshots_of(vg, lv).is_empty() {
+                return Err(refused(
+                    "Snapshot origin volumes can be resized only while inactive",
+                ));
+            }
             let lv = world
                 .lvs
                 .get_mut(&key(vg, lv))
@@ -367,12 +475,15 @@ impl LogicalVolumes for FakeNode {
         .await
     }
 
-    async fn remove(&self, vg: &str, lv: &str) -> Result<(), EffectError> {
+    async fn remove(&self, vg: &str, lv: &str, uuid: &str) -> Result<(), EffectError> {
         self.change(format!("lvremove {lv}"), |world| {
             let key = key(vg, lv);
             let Some(found) = world.lvs.get(&key) else {
                 return Ok(());
             };
+            if found.uuid != uuid || !world.snapshots_of(vg, lv).is_empty() {
+                return Err(refused("another, or with snapshots"));
+            }
             if world.lv_open(lv, found) {
                 return Err(refused("in use"));
             }
@@ -403,6 +514,8 @@ fn a_report_lv(world: &World, vg: &str, name: &str, lv: &FakeLv) -> Lv {
         active: lv.active,
         open: world.lv_open(name, lv),
         major_minor: lv.active.then_some((253, lv.minor)),
+        origin: lv.origin.clone(),
+        pool: lv.pool.clone(),
         segments: vec![Segment {
             kind: "linear".to_owned(),
             start_extent: 0,
@@ -410,350 +523,5 @@ fn a_report_lv(world: &World, vg: &str, name: &str, lv: &FakeLv) -> Lv {
             devices: vec!["/dev/sdb".into()],
         }],
         ..Lv::default()
-    }
-}
-
-#[async_trait]
-impl Fronts for FakeNode {
-    async fn list(&self) -> Result<Vec<Front>, EffectError> {
-        tokio::task::yield_now().await;
-        let world = self.world.lock();
-        let fronts = world.fronts.iter();
-        Ok(fronts
-            .map(|(volume, front)| Front {
-                open: world.front_open(volume),
-                ..front.clone()
-            })
-            .collect())
-    }
-
-    async fn create(&self, volume: &str, lower: &Path, bytes: u64) -> Result<(), EffectError> {
-        self.change(format!("dm create {}", front_name(volume)), |world| {
-            let (key, minor) = world
-                .lv_at(lower)
-                .ok_or_else(|| refused("no lower device"))?;
-            if world.fronts.contains_key(volume) || world.mounts_of(minor) > 0 {
-                return Err(refused("busy"));
-            }
-            if Tags::read(&world.lvs[&key].tags).unzeroed == Some(0) {
-                world
-                    .violations
-                    .push(format!("{volume} exposed before its beginning was zeroed"));
-            }
-            let number = (253, world.minor());
-            let front = Front {
-                volume: volume.to_owned(),
-                number,
-                open: 0,
-                suspended: false,
-                bytes,
-                lower: vec![(253, minor)],
-            };
-            world.fronts.insert(volume.to_owned(), front);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn reload(&self, volume: &str, lower: &Path, bytes: u64) -> Result<(), EffectError> {
-        // Two ioctls: a crash in between leaves it suspended.
-        self.change(format!("dm suspend {}", front_name(volume)), |world| {
-            world
-                .fronts
-                .get_mut(volume)
-                .ok_or_else(|| refused("no such device"))?
-                .suspended = true;
-            Ok(())
-        })
-        .await?;
-        self.change(format!("dm resume {}", front_name(volume)), |world| {
-            let (_, minor) = world
-                .lv_at(lower)
-                .ok_or_else(|| refused("no lower device"))?;
-            let front = world
-                .fronts
-                .get_mut(volume)
-                .ok_or_else(|| refused("no such device"))?;
-            (front.suspended, front.bytes, front.lower) = (false, bytes, vec![(253, minor)]);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn resume(&self, volume: &str) -> Result<(), EffectError> {
-        self.change(format!("dm resume {}", front_name(volume)), |world| {
-            world
-                .fronts
-                .get_mut(volume)
-                .ok_or_else(|| refused("no such device"))?
-                .suspended = false;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn remove(&self, volume: &str) -> Result<(), EffectError> {
-        self.change(format!("dm remove {}", front_name(volume)), |world| {
-            if world.front_open(volume) > 0 {
-                return Err(refused("busy"));
-            }
-            world.fronts.remove(volume);
-            Ok(())
-        })
-        .await
-    }
-}
-
-#[async_trait]
-impl Wipe for FakeNode {
-    async fn zero(&self, zero: &Zero) -> Result<(), EffectError> {
-        self.change(
-            format!(
-                "zero {} {}+{}",
-                zero.device.display(),
-                zero.offset,
-                zero.length
-            ),
-            |world| {
-                let (key, _) = world
-                    .lv_at(&zero.device)
-                    .ok_or_else(|| refused("no such device"))?;
-                if world.broken_zeroing {
-                    return Err(refused("Input/output error"));
-                }
-                let lv = &world.lvs[&key];
-                if zero.exclusive && world.lv_open(&key.1, lv) {
-                    return Err(refused("busy"));
-                }
-                if lv.uuid.starts_with("foreign") {
-                    world
-                        .violations
-                        .push(format!("{} of somebody else was zeroed", key.1));
-                }
-                let lv = world.lvs.get_mut(&key).unwrap();
-                let (begin, end) = (
-                    zero.offset.div_ceil(EXTENT),
-                    (zero.offset + zero.length) / EXTENT,
-                );
-                for extent in begin..end {
-                    lv.extents[usize::try_from(extent).unwrap()] = Extent::Zero;
-                }
-                if zero.offset == 0 && end > 0 {
-                    lv.content = Content::Blank;
-                }
-                Ok(())
-            },
-        )
-        .await
-    }
-
-    async fn discard(&self, _zero: &Zero) -> Result<(), EffectError> {
-        Ok(())
-    }
-}
-
-fn mount_error(action: &str, path: &Path, errno: rustix::io::Errno) -> MountError {
-    MountError::System {
-        action: action.to_owned(),
-        path: path.to_owned(),
-        source: errno.into(),
-    }
-}
-
-impl FakeNode {
-    async fn mounting<T>(
-        &self,
-        action: &str,
-        path: &Path,
-        act: impl FnOnce(&mut World) -> Result<T, rustix::io::Errno> + Send,
-    ) -> Result<T, MountError> {
-        let result = self
-            .change(format!("{action} {}", path.display()), |world| {
-                Ok(act(world))
-            })
-            .await;
-        match result {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(errno)) => Err(mount_error(action, path, errno)),
-            Err(_) => Err(mount_error(action, path, rustix::io::Errno::IO)),
-        }
-    }
-}
-
-#[async_trait]
-impl Mounts for FakeNode {
-    async fn table(&self) -> Result<Table, MountError> {
-        tokio::task::yield_now().await;
-        Ok(Table(self.world.lock().mounts.clone()))
-    }
-
-    async fn host_table(&self) -> Result<Table, MountError> {
-        self.table().await
-    }
-
-    async fn mount(
-        &self,
-        device: &Path,
-        target: &Path,
-        fs: &FsType,
-        options: &Options,
-    ) -> Result<(), MountError> {
-        self.mounting("mount", target, |world| {
-            let (key, minor) = world.lv_at(device).ok_or(rustix::io::Errno::NODEV)?;
-            if options.data.contains("nonsense") {
-                return Err(rustix::io::Errno::INVAL);
-            }
-            if world.lvs[&key].content != Content::Filesystem(fs.clone()) {
-                return Err(rustix::io::Errno::INVAL);
-            }
-            let mode = if options.read_only() { "ro" } else { "rw" };
-            world.mounts.push(Mount {
-                device: (253, minor),
-                root: "/".into(),
-                target: target.to_owned(),
-                options: mode.to_owned(),
-                fs_type: fs.to_string(),
-                source: device.to_owned(),
-                super_options: mode.to_owned(),
-            });
-            Ok(())
-        })
-        .await
-    }
-
-    async fn bind(&self, source: &Path, target: &Path) -> Result<(), MountError> {
-        self.mounting("bind", target, |world| {
-            let mount = match world
-                .mounts
-                .iter()
-                .rev()
-                .find(|mount| mount.target == source)
-            {
-                Some(mount) => Mount {
-                    target: target.to_owned(),
-                    ..mount.clone()
-                },
-                None if source.starts_with("/dev") => Mount {
-                    device: (0, 5),
-                    root: Path::new("/").join(source.file_name().unwrap()),
-                    target: target.to_owned(),
-                    options: "rw,nosuid".to_owned(),
-                    fs_type: "devtmpfs".to_owned(),
-                    source: "devtmpfs".into(),
-                    super_options: "rw".to_owned(),
-                },
-                None => return Err(rustix::io::Errno::NOENT),
-            };
-            world.mounts.push(mount);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn bind_read_only(&self, target: &Path) -> Result<(), MountError> {
-        self.mounting("remount", target, |world| {
-            let mount = world
-                .mounts
-                .iter_mut()
-                .rev()
-                .find(|mount| mount.target == target);
-            mount.ok_or(rustix::io::Errno::INVAL)?.options = "ro".to_owned();
-            Ok(())
-        })
-        .await
-    }
-
-    async fn unmount(&self, target: &Path) -> Result<(), MountError> {
-        self.mounting("unmount", target, |world| {
-            if let Some(at) = world
-                .mounts
-                .iter()
-                .rposition(|mount| mount.target == target)
-            {
-                world.mounts.remove(at);
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    async fn usage(&self, _path: &Path) -> Result<Usage, MountError> {
-        Ok(Usage {
-            total_bytes: 100,
-            available_bytes: 60,
-            used_bytes: 30,
-            total_inodes: 10,
-            free_inodes: 9,
-        })
-    }
-}
-
-#[async_trait]
-impl Filesystems for FakeNode {
-    async fn probe(&self, device: &Path) -> Result<Content, MountError> {
-        tokio::task::yield_now().await;
-        let world = self.world.lock();
-        let (key, _) = world
-            .lv_at(device)
-            .ok_or_else(|| mount_error("probe", device, rustix::io::Errno::NODEV))?;
-        Ok(world.lvs[&key].content.clone())
-    }
-
-    async fn make(&self, device: &Path, fs: &FsType) -> Result<(), MountError> {
-        // Cut off, it leaves something that no probe knows.
-        self.mounting("begin mkfs", device, |world| {
-            let (key, minor) = world.lv_at(device).ok_or(rustix::io::Errno::NODEV)?;
-            if world.mounts_of(minor) > 0 {
-                world
-                    .violations
-                    .push(format!("{} was formatted while mounted", key.1));
-            }
-            let lv = world.lvs.get_mut(&key).unwrap();
-            if Tags::read(&lv.tags).formatting.is_none() {
-                world
-                    .violations
-                    .push(format!("{} was formatted without a mark", key.1));
-            }
-            world.lvs.get_mut(&key).unwrap().content =
-                Content::Other("half a file system".to_owned());
-            Ok(())
-        })
-        .await?;
-        self.mounting("mkfs", device, |world| {
-            let (key, _) = world.lv_at(device).ok_or(rustix::io::Errno::NODEV)?;
-            let lv = world.lvs.get_mut(&key).unwrap();
-            lv.content = Content::Filesystem(fs.clone());
-            lv.extents[0] = Extent::User;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn check(&self, _device: &Path, _fs: &FsType) -> Result<(), MountError> {
-        Ok(())
-    }
-
-    async fn readable(&self, device: &Path) -> Result<(), MountError> {
-        if self.world.lock().broken_zeroing {
-            return Err(MountError::System {
-                action: "read".to_owned(),
-                path: device.to_owned(),
-                source: io::Error::other("Input/output error"),
-            });
-        }
-        Ok(())
-    }
-
-    async fn grow(
-        &self,
-        _device: &Path,
-        mounted_at: &Path,
-        _fs: &FsType,
-    ) -> Result<(), MountError> {
-        self.mounting("grow", mounted_at, |world| {
-            world.grown.push(mounted_at.to_owned());
-            Ok(())
-        })
-        .await
     }
 }

@@ -9,10 +9,13 @@
 pub mod effects;
 #[cfg(test)]
 pub mod fake;
+#[cfg(test)]
+mod hold_tests;
 pub mod jobs;
 pub mod locks;
 pub mod node;
 pub mod plan;
+mod readings;
 mod status;
 pub mod tags;
 #[cfg(test)]
@@ -87,6 +90,8 @@ pub struct Surroundings {
     pub node_name: String,
     /// The API server.
     pub client: Client,
+    /// What the watch of this node's replicas is folded into.
+    pub store: Store<LocalVolumeReplica>,
     /// Volumes to be looked at; the node's listener adds to it.
     pub queue: Volumes,
     /// Whether this daemon holds the node's leases. While it does not, another may make and destroy volumes; this one only keeps
@@ -101,11 +106,11 @@ pub fn run(node: Arc<Node>, around: Surroundings, watches: &Watches, shutdown: &
     let Surroundings {
         node_name,
         client,
+        store,
         queue,
         gate,
         recorder,
     } = around;
-    let store = Store::<LocalVolumeReplica>::new();
     let added = queue.clone();
     store.on_change(move |change| {
         if matches!((change.old, change.new), (Some(old), Some(new)) if is_same_wish(old, new)) {
@@ -127,6 +132,10 @@ pub fn run(node: Arc<Node>, around: Surroundings, watches: &Watches, shutdown: &
     shutdown.spawn(
         "rounds over volumes",
         rounds(replicas.clone(), queue.clone(), shutdown.clone()),
+    );
+    shutdown.spawn(
+        "readings of volumes",
+        readings(replicas.node.clone(), shutdown.clone()),
     );
     queue.run("replicas", WORKERS, shutdown, move |volume| {
         let replicas = replicas.clone();
@@ -153,6 +162,19 @@ fn is_same_wish(old: &LocalVolumeReplica, new: &LocalVolumeReplica) -> bool {
 async fn rounds(replicas: Arc<Replicas>, queue: Volumes, shutdown: Shutdown) {
     loop {
         if let Err(error) = replicas.round(&queue).await {
+            tracing::warn!(error = %chain(&error), "cannot look at the volumes of this node");
+        }
+        tokio::select! {
+            () = shutdown.stopping() => return,
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+/// Reads a block of each volume once in a while: LVM knows that a disk is missing, but not that it fails.
+async fn readings(node: Arc<Node>, shutdown: Shutdown) {
+    loop {
+        if let Err(error) = node.read_all().await {
             tracing::warn!(error = %chain(&error), "cannot look at the volumes of this node");
         }
         tokio::select! {
@@ -234,6 +256,8 @@ impl Replicas {
         let Some(desired) = status::desired(object) else {
             return Ok(Action::Done);
         };
+        let held = self.hold(object, &desired).await?;
+        let object = held.as_ref().unwrap_or(object);
         let (plan, actual, failure) = match self.node.settle(&desired, names).await? {
             Settled::Busy => return Ok(Action::RequeueAfter(SOON)),
             Settled::Rest { plan, actual } => (plan, actual, None),
@@ -297,13 +321,35 @@ impl Replicas {
         Ok(())
     }
 
+    /// Has the object stay until its data is gone. Those that HwameiStor wrote have no finalizer: asked to go, they would be gone before their node hears of
+    /// it, and the data would stay for ever, its room taken. Returns the object if it was changed.
+    async fn hold(
+        &self,
+        object: &LocalVolumeReplica,
+        desired: &Desired,
+    ) -> Result<Option<LocalVolumeReplica>, ReplicaError> {
+        let going = desired.delete || object.metadata.deletion_timestamp.is_some();
+        if is_held(object) || going || !desired.was_made {
+            return Ok(None);
+        }
+        let written = patch::update(
+            &self.api,
+            &object.name_any(),
+            None,
+            |replica: &mut LocalVolumeReplica| {
+                let going = replica.metadata.deletion_timestamp.is_some();
+                if replica.metadata.uid == object.metadata.uid && !going {
+                    patch::add_finalizer(replica, names::finalizers::REPLICA);
+                }
+            },
+        )
+        .await?;
+        Ok(Some(written.into_inner()))
+    }
+
     /// Lets the object go: nothing of it is left on this node.
     async fn release(&self, object: &LocalVolumeReplica) -> Result<(), ReplicaError> {
-        if !object
-            .finalizers()
-            .iter()
-            .any(|finalizer| finalizer == names::finalizers::REPLICA)
-        {
+        if !is_held(object) {
             return Ok(());
         }
         patch::update(
@@ -319,4 +365,11 @@ impl Replicas {
         .await?;
         Ok(())
     }
+}
+
+fn is_held(replica: &LocalVolumeReplica) -> bool {
+    replica
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == names::finalizers::REPLICA)
 }

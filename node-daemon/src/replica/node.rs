@@ -1,6 +1,6 @@
 //! A node's volumes: looking at them, carrying out steps, and going on until there are none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,6 +12,7 @@ use super::effects::{EffectError, Fronts, LogicalVolumes, Wipe};
 use super::jobs::{Jobs, Kind, Listener, Subject};
 use super::locks::Locks;
 use super::plan::{self, Actual, Desired, Plan, Step};
+use super::readings::Readings;
 use super::tags::{Change, Tags};
 use crate::mount::{Device, Filesystems, MountError, Mounts};
 
@@ -82,6 +83,15 @@ pub enum Settled {
     Busy,
 }
 
+/// What a step that did not fail did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// What it is for; the steps after it can rely on it.
+    Done,
+    /// Nothing, since things are not as they were seen: no step that was planned with it may follow.
+    LookAgain,
+}
+
 /// A volume that can be used.
 #[derive(Debug, Clone)]
 pub struct Usable {
@@ -111,6 +121,8 @@ pub struct Node {
     pub locks: Locks,
     /// Work in the background.
     pub jobs: Jobs,
+    /// Which devices read.
+    readings: Readings,
     /// Called with a volume's name when something about it may have changed.
     pub listener: Listener,
     looks: AtomicU64,
@@ -128,6 +140,7 @@ impl Node {
     ) -> Self {
         Self {
             jobs: Jobs::new(effects.clone(), listener.clone()),
+            readings: Readings::new(filesystems.clone(), listener.clone()),
             effects,
             mounts,
             filesystems,
@@ -163,31 +176,40 @@ impl Node {
                 .map(|front| (front.volume.clone(), front))
                 .collect(),
             mounts,
-            jobs: BTreeMap::new(),
-            replicas: BTreeSet::new(),
+            ..Actual::default()
         });
         *last = Some((number, actual.clone()));
         Ok(actual)
     }
 
-    /// As [`Node::observe`], with the jobs, and the replicas that the API knows.
+    /// Reads a block of each volume that is exposed, for [`Actual::unreadable`].
+    pub async fn read_all(&self) -> Result<(), NodeError> {
+        let actual = self.observe().await?;
+        self.readings.ask(plan::exposed_devices(&actual)).await;
+        Ok(())
+    }
+
+    /// As [`Node::observe`], with the jobs, the replicas that the API knows, and which devices read.
     pub async fn look(&self, replicas: &BTreeSet<String>) -> Result<Actual, NodeError> {
         let jobs = self.jobs.snapshot();
         let actual = self.observe().await?;
         Ok(Actual {
             jobs,
             replicas: replicas.clone(),
+            unreadable: self.readings.failed(),
             ..(*actual).clone()
         })
     }
 
     /// Carries out one step.
-    pub async fn apply(&self, step: &Step) -> Result<(), EffectError> {
+    pub async fn apply(&self, step: &Step) -> Result<Applied, EffectError> {
         let Effects { lvs, fronts, wipe } = &self.effects;
-        match step {
+        let done = match step {
             Step::Create(create) => match lvs.create(create).await {
-                // Whose it is will be seen at the next look.
-                Err(EffectError::Lvm(error)) if error.is(Refusal::Exists) => Ok(()),
+                // Somebody was faster, and whose it is has to be seen before anything is done to it.
+                Err(EffectError::Lvm(error)) if error.is(Refusal::Exists) => {
+                    return Ok(Applied::LookAgain);
+                }
                 result => result,
             },
             Step::Retag { vg, lv, change } => lvs.retag(vg, lv, &change.add, &change.delete).await,
@@ -214,7 +236,8 @@ impl Node {
                 self.start(Kind::Clean, vg, lv, uuid);
                 Ok(())
             }
-        }
+        };
+        done.map(|()| Applied::Done)
     }
 
     fn start(&self, kind: Kind, vg: &str, lv: &str, uuid: &str) {
@@ -247,13 +270,17 @@ impl Node {
             }
             for step in &plan.steps {
                 tracing::debug!(volume = desired.volume, ?step, "step");
-                if let Err(error) = self.apply(step).await {
-                    let reason = chain(&error).to_string();
-                    return Ok(Settled::Failed {
-                        plan,
-                        actual,
-                        reason,
-                    });
+                match self.apply(step).await {
+                    Ok(Applied::Done) => {}
+                    Ok(Applied::LookAgain) => break,
+                    Err(error) => {
+                        let reason = chain(&error).to_string();
+                        return Ok(Settled::Failed {
+                            plan,
+                            actual,
+                            reason,
+                        });
+                    }
                 }
             }
             left = plan.steps;
@@ -284,11 +311,14 @@ impl Node {
             };
             let actual = self.look(&BTreeSet::new()).await?;
             for step in orphan_steps(volume, &actual, destroy) {
-                if let Err(error) = self.apply(&step).await {
-                    tracing::warn!(volume, ?step, error = %chain(&error), "a volume known by its tags only can't be brought up");
-                    break;
+                match self.apply(&step).await {
+                    Ok(Applied::Done) => done += 1,
+                    Ok(Applied::LookAgain) => break,
+                    Err(error) => {
+                        tracing::warn!(volume, ?step, error = %chain(&error), "a volume known by its tags only can't be brought up");
+                        break;
+                    }
                 }
-                done += 1;
             }
         }
         Ok(done)
@@ -318,7 +348,9 @@ impl Node {
                 return usable(&found, &actual);
             }
             for step in busy {
-                self.apply(step).await?;
+                if self.apply(step).await? == Applied::LookAgain {
+                    break;
+                }
             }
         }
         Err(NodeError::Restless {
@@ -366,6 +398,13 @@ fn refuse_unusable(found: &plan::Volume<'_>) -> Result<(), NodeError> {
         return Err(NodeError::NotFound {
             volume: lv.name.clone(),
         });
+    }
+    if tags.drbd {
+        return Err(NodeError::Unusable(format!(
+            "volume {} lies beneath DRBD, and mirrored and convertible volumes are not supported yet: using logical volume {place} by \
+             itself would make the copies differ",
+            lv.name
+        )));
     }
     if tags.wiping {
         return Err(NodeError::Unusable(format!(

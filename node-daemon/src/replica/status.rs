@@ -1,11 +1,12 @@
 //! What a replica's object says about it. No I/O; the time is given.
 
 use hawser_api::{
-    Condition, ConditionStatus, LocalVolumeReplica, LocalVolumeReplicaStatus, ReplicaState, names,
+    Condition, ConditionStatus, LocalVolumeReplica, LocalVolumeReplicaStatus, ReplicaState,
+    VolumeQoS, names,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::plan::{self, Actual, Desired, Found, Obstacle, Plan, Stage};
+use super::plan::{self, Actual, Aspect, Desired, Found, Obstacle, Plan, Reason, Stage};
 
 /// Condition types: the first two are the API's, the others say what the API has no words for.
 const CREATE: &str = "Create";
@@ -24,6 +25,11 @@ pub fn desired(object: &LocalVolumeReplica) -> Option<Desired> {
             .cloned()
     };
     let status = object.status.clone().unwrap_or_default();
+    let was_made = status.allocated_capacity_bytes > 0
+        || annotation(names::annotations::EXISTING).is_some_and(|text| text == "true");
+    // A volume that is there is not taken from its pods for a limit.
+    let limits = limits(spec.volume_qos.as_ref()).filter(|_| !was_made);
+    let drbd = format!("/dev/{}-HA/", spec.pool_name);
     Some(Desired {
         replica: meta.name.clone()?,
         volume: Some(spec.volume_name.clone()).filter(|name| !name.is_empty())?,
@@ -32,8 +38,9 @@ pub fn desired(object: &LocalVolumeReplica) -> Option<Desired> {
         claim: annotation(names::annotations::CLAIM),
         generation: annotation(names::annotations::GENERATION).and_then(|text| text.parse().ok()),
         delete: spec.delete,
-        was_made: status.allocated_capacity_bytes > 0,
-        unsupported: unsupported(object),
+        was_made,
+        unsupported: unsupported(object).or(limits),
+        drbd: Some(status.dev_path).filter(|path| path.starts_with(&drbd)),
     })
 }
 
@@ -84,6 +91,14 @@ fn unsupported(object: &LocalVolumeReplica) -> Option<String> {
     None
 }
 
+/// Limits that are asked, in a sentence.
+fn limits(qos: Option<&VolumeQoS>) -> Option<String> {
+    let (field, value) = qos?.asked()?;
+    Some(format!(
+        "spec.volumeQoS.{field} is {value:?}: limits are not supported yet, set it to 0 or leave it out"
+    ))
+}
+
 /// The status that goes with a plan that was carried out as far as `failure` says.
 pub fn status(
     object: &LocalVolumeReplica,
@@ -97,6 +112,9 @@ pub fn status(
     let obstacle = obstacle(plan, failure);
     status.state = state(plan.stage, obstacle.as_ref());
     match plan::find(desired, actual) {
+        // What the object says of a volume that is not served stays as it was written.
+        Found::Ours(_)
+            if !desired.delete && (desired.unsupported.is_some() || desired.drbd.is_some()) => {}
         Found::Ours(volume) if !volume.tags.wiping || desired.delete => {
             let front = actual.fronts.get(&volume.lv.name);
             let bytes = front.map_or(volume.lv.size_bytes, |front| {
@@ -122,30 +140,42 @@ pub fn status(
         }
     }
     status.synced = status.state == ReplicaState::Ready;
-    let generation = object.metadata.generation;
-    conditions(
-        &mut status.conditions,
-        plan.stage,
-        obstacle.as_ref(),
-        &mut |condition| {
-            condition.observed_generation = generation;
-            condition.last_transition_time = Some(now.clone());
-        },
-    );
+    let kept = limits(object.spec.volume_qos.as_ref()).filter(|_| plan.stage == Stage::Ready);
+    let mut conditions = Conditions {
+        all: &mut status.conditions,
+        generation: object.metadata.generation,
+        now,
+    };
+    conditions.of_plan(plan.stage, obstacle.as_ref());
+    match kept {
+        Some(sentence) => {
+            let reason = names::reasons::INVALID;
+            conditions.set(
+                names::conditions::LIMITS_NOT_KEPT,
+                ConditionStatus::True,
+                reason,
+                sentence,
+            );
+        }
+        None => conditions.drop(names::conditions::LIMITS_NOT_KEPT),
+    }
     status
 }
 
 /// A failed step counts as what it was a step of.
 fn obstacle(plan: &Plan, failure: Option<&str>) -> Option<Obstacle> {
-    match (failure, &plan.obstacle) {
-        (None, obstacle) => obstacle.clone(),
-        (Some(reason), _) => Some(match plan.stage {
-            Stage::Creating => Obstacle::Create(reason.to_owned()),
-            Stage::Deleting | Stage::Gone => Obstacle::Delete(reason.to_owned()),
-            // Growing, or mending the front device, of a volume that is there.
-            Stage::NotReady | Stage::Ready => Obstacle::Ready(reason.to_owned()),
-        }),
-    }
+    let Some(failure) = failure else {
+        return plan.obstacle.clone();
+    };
+    let aspect = match plan.stage {
+        Stage::Creating => Aspect::Create,
+        Stage::Deleting | Stage::Gone => Aspect::Delete,
+        // Mending the front device of a volume that is there.
+        Stage::NotReady => Aspect::Ready,
+        // It can be used as it is.
+        Stage::Ready => Aspect::Expand,
+    };
+    Some(Obstacle::new(aspect, Reason::StepFailed, failure))
 }
 
 fn state(stage: Stage, obstacle: Option<&Obstacle>) -> ReplicaState {
@@ -158,95 +188,76 @@ fn state(stage: Stage, obstacle: Option<&Obstacle>) -> ReplicaState {
     }
 }
 
-fn conditions(
-    conditions: &mut Vec<Condition>,
-    stage: Stage,
-    obstacle: Option<&Obstacle>,
-    stamp: &mut dyn FnMut(&mut Condition),
-) {
-    let there = matches!(stage, Stage::Ready)
-        || matches!(obstacle, Some(Obstacle::Ready(_) | Obstacle::Expand(_)));
-    let sentences = |wanted: fn(&Obstacle) -> Option<&String>| obstacle.and_then(wanted).cloned();
-    let create = sentences(|o| {
-        if let Obstacle::Create(s) = o {
-            Some(s)
-        } else {
-            None
-        }
-    });
-    let ready = sentences(|o| {
-        if let Obstacle::Ready(s) = o {
-            Some(s)
-        } else {
-            None
-        }
-    });
-    let expand = sentences(|o| {
-        if let Obstacle::Expand(s) = o {
-            Some(s)
-        } else {
-            None
-        }
-    });
-    let delete = sentences(|o| {
-        if let Obstacle::Delete(s) = o {
-            Some(s)
-        } else {
-            None
-        }
-    });
-    if create.is_some() || there {
-        set(conditions, CREATE, create.as_deref(), stamp);
-    }
-    let unready = ready.or_else(|| create.clone()).or_else(|| delete.clone());
-    if stage == Stage::Ready || unready.is_some() {
-        set(conditions, READY, unready.as_deref(), stamp);
-    }
-    for (kind, sentence) in [(EXPAND, expand), (DELETE, delete)] {
-        match sentence {
-            Some(sentence) => set(conditions, kind, Some(&sentence), stamp),
-            None => conditions.retain(|condition| condition.type_ != kind),
-        }
-    }
+/// An object's conditions, being brought up to date.
+struct Conditions<'a> {
+    all: &'a mut Vec<Condition>,
+    generation: Option<i64>,
+    now: &'a Time,
 }
 
-/// Sets a condition to true, or to false with a sentence. The time moves only when the truth does.
-fn set(
-    conditions: &mut Vec<Condition>,
-    kind: &str,
-    failure: Option<&str>,
-    stamp: &mut dyn FnMut(&mut Condition),
-) {
-    let truth = if failure.is_some() {
-        ConditionStatus::False
-    } else {
-        ConditionStatus::True
-    };
-    let message = failure.unwrap_or_default().to_owned();
-    if let Some(present) = conditions
-        .iter_mut()
-        .find(|condition| condition.type_ == kind)
-    {
-        let since = present.last_transition_time.clone();
-        let same = present.status == truth;
-        if same && present.message == message {
-            return;
+impl Conditions<'_> {
+    fn of_plan(&mut self, stage: Stage, obstacle: Option<&Obstacle>) {
+        let of = |aspect: Aspect| obstacle.filter(|obstacle| obstacle.aspect == aspect);
+        let (create, ready) = (of(Aspect::Create), of(Aspect::Ready));
+        let (expand, delete) = (of(Aspect::Expand), of(Aspect::Delete));
+        let there = stage == Stage::Ready || ready.is_some() || expand.is_some();
+        if create.is_some() || there {
+            self.hold(CREATE, create);
         }
-        stamp(present);
-        if same {
-            present.last_transition_time = since;
+        let unready = ready.or(create).or(delete);
+        if stage == Stage::Ready || unready.is_some() {
+            self.hold(READY, unready);
         }
-        present.status = truth;
-        present.message = message;
-        return;
+        for (kind, obstacle) in [(EXPAND, expand), (DELETE, delete)] {
+            match obstacle {
+                Some(_) => self.hold(kind, obstacle),
+                None => self.drop(kind),
+            }
+        }
     }
-    let mut condition = Condition {
-        type_: kind.to_owned(),
-        reason: kind.to_owned(),
-        status: truth,
-        message,
-        ..Condition::default()
-    };
-    stamp(&mut condition);
-    conditions.push(condition);
+
+    /// Sets a condition to true, or to false with the obstacle's sentence.
+    fn hold(&mut self, kind: &str, obstacle: Option<&Obstacle>) {
+        match obstacle {
+            None => self.set(kind, ConditionStatus::True, kind, String::new()),
+            Some(obstacle) => {
+                let truth = match (obstacle.aspect, obstacle.reason) {
+                    // Goes on by itself: not a failure that anybody has to act on.
+                    (Aspect::Expand, Reason::Zeroing) => ConditionStatus::Unknown,
+                    _ => ConditionStatus::False,
+                };
+                let sentence = obstacle.sentence.clone();
+                self.set(kind, truth, obstacle.reason.as_str(), sentence);
+            }
+        }
+    }
+
+    fn drop(&mut self, kind: &str) {
+        self.all.retain(|condition| condition.type_ != kind);
+    }
+
+    /// The time moves only when the truth does; the generation always, since an old one is taken for an old answer.
+    fn set(&mut self, kind: &str, truth: ConditionStatus, reason: &str, message: String) {
+        let present = self
+            .all
+            .iter_mut()
+            .find(|condition| condition.type_ == kind);
+        let since = present
+            .as_ref()
+            .filter(|present| present.status == truth)
+            .and_then(|present| present.last_transition_time.clone())
+            .unwrap_or_else(|| self.now.clone());
+        let wanted = Condition {
+            type_: kind.to_owned(),
+            reason: reason.to_owned(),
+            status: truth,
+            message,
+            observed_generation: self.generation,
+            last_transition_time: Some(since),
+        };
+        match present {
+            Some(present) => *present = wanted,
+            None => self.all.push(wanted),
+        }
+    }
 }

@@ -10,6 +10,7 @@
 //! | `hawser.io/formatting=TYPE` | it was blank, and a mkfs was begun: may be formatted again, whatever it holds |
 //! | `hawser.io/fs=TYPE` | exposed as a file system, which shows only what was written through it |
 //! | `hawser.io/raw` | exposed as a block device, which shows every byte |
+//! | `hawser.io/drbd` | lies beneath DRBD, from before Hawser: not to be exposed by itself |
 //! | `hawser.io/wiping` | its owner gave it up; it is being zeroed and then removed |
 //! | `hawser.io/wiped=BYTES` | how far the zeroing came |
 
@@ -21,6 +22,7 @@ const UNZEROED: &str = "hawser.io/unzeroed=";
 const FORMATTING: &str = "hawser.io/formatting=";
 const FS: &str = "hawser.io/fs=";
 const RAW: &str = "hawser.io/raw";
+const DRBD: &str = "hawser.io/drbd";
 const WIPED: &str = "hawser.io/wiped=";
 
 /// What the tags of one logical volume say.
@@ -42,6 +44,8 @@ pub struct Tags {
     pub fs: Option<FsType>,
     /// Exposed as a block device.
     pub raw: bool,
+    /// Lies beneath DRBD, as the generation before Hawser put it.
+    pub drbd: bool,
     /// Being destroyed.
     pub wiping: bool,
     /// How far the destruction came, bytes.
@@ -66,6 +70,7 @@ impl Tags {
             formatting: value(FORMATTING).map(FsType::parse),
             fs: value(FS).map(FsType::parse),
             raw: tags.iter().any(|tag| tag == RAW),
+            drbd: tags.iter().any(|tag| tag == DRBD),
             wiping: tags.iter().any(|tag| tag == names::WIPING),
             wiped: value(WIPED).and_then(|text| text.parse().ok()).unwrap_or(0),
         }
@@ -87,6 +92,7 @@ impl Tags {
             ),
             text(FS, self.fs.as_ref().map(ToString::to_string)),
             self.raw.then(|| RAW.to_owned()),
+            self.drbd.then(|| DRBD.to_owned()),
             self.wiping.then(|| names::WIPING.to_owned()),
             text(WIPED, (self.wiped > 0).then(|| self.wiped.to_string())),
         ]
@@ -149,6 +155,7 @@ mod tests {
             formatting: Some(FsType::Xfs),
             fs: Some(FsType::Ext4),
             raw: true,
+            drbd: true,
             wiping: true,
             wiped: 7,
         }

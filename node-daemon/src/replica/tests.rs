@@ -7,14 +7,18 @@ use std::time::Duration;
 use hawser_api::{LocalVolumeReplica, LocalVolumeReplicaSpec, ReplicaState};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use proptest::prelude::*;
 
 use super::fake::{EXTENT, Extent, FakeNode, POOL, When};
 use super::node::{Node, Settled};
 use super::plan::Stage;
 use super::status;
 use super::tags::Tags;
-use crate::mount::Mount;
+use crate::mount::{FsType, Mount};
+
+mod adopted;
+mod contract;
+mod property;
+mod trouble;
 
 fn a_replica(volume: &str, extents: u64) -> LocalVolumeReplica {
     let mut replica = LocalVolumeReplica::new(
@@ -70,6 +74,48 @@ fn message(replica: &LocalVolumeReplica) -> String {
         .into_iter()
         .map(|condition| condition.message)
         .collect()
+}
+
+fn bytes(extents: u64) -> i64 {
+    i64::try_from(extents * EXTENT).unwrap()
+}
+
+fn want(replica: &mut LocalVolumeReplica, extents: u64) {
+    replica.spec.required_capacity_bytes = bytes(extents);
+}
+
+/// As the provisioner notes on an object that it makes anew.
+fn note_existing(replica: &mut LocalVolumeReplica) {
+    let notes = replica.metadata.annotations.get_or_insert_default();
+    notes.insert(
+        hawser_api::names::annotations::EXISTING.to_owned(),
+        "true".to_owned(),
+    );
+}
+
+fn condition(replica: &LocalVolumeReplica, kind: &str) -> hawser_api::Condition {
+    let conditions = replica.status.clone().unwrap_or_default().conditions;
+    let found = conditions.iter().find(|condition| condition.type_ == kind);
+    found
+        .cloned()
+        .unwrap_or_else(|| panic!("no condition {kind}: {conditions:?}"))
+}
+
+/// Lets a job come to the point where it zeroes, which is held.
+async fn until_zeroing(fake: &FakeNode) {
+    while fake.zeroing_held.receiver_count() == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Lets a job come to the point where all is zeroed.
+async fn until_zeroed(fake: &FakeNode, volume: &str) {
+    while fake.discard_held.receiver_count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let world = fake.world.lock();
+    let lv = world.lv(volume).unwrap();
+    assert!(lv.extents.iter().all(|extent| *extent == Extent::Zero));
 }
 
 /// Lets background jobs come to their end.
@@ -465,169 +511,6 @@ async fn a_name_is_used_again_once_its_former_volume_is_wiped() {
     until_idle(&node).await;
     assert_eq!(settle(&node, &mut second).await, Some(Stage::Ready));
     assert_eq!(fake.world.lock().check(), Vec::<String>::new());
-}
-
-#[derive(Debug, Clone)]
-enum Op {
-    /// Ask for volume `.0` with so many extents more.
-    Want(usize, u64),
-    Delete(usize),
-    Mount(usize),
-    Unmount(usize),
-    /// Reconcile, with a fault at the change after so many, and perhaps a kill after it.
-    Settle(usize, Option<(usize, bool)>, bool),
-    Jobs,
-    Restart,
-}
-
-fn an_op() -> impl Strategy<Value = Op> {
-    let volume = 0..3_usize;
-    prop_oneof![
-        2 => (volume.clone(), 1..6_u64).prop_map(|(v, n)| Op::Want(v, n)),
-        1 => volume.clone().prop_map(Op::Delete),
-        1 => volume.clone().prop_map(Op::Mount),
-        1 => volume.clone().prop_map(Op::Unmount),
-        6 => (volume, proptest::option::of((0..6_usize, any::<bool>())), any::<bool>())
-            .prop_map(|(v, fault, kill)| Op::Settle(v, fault, kill)),
-        1 => Just(Op::Jobs),
-        1 => Just(Op::Restart),
-    ]
-}
-
-/// Runs the operations, then lets everything come to rest without faults.
-async fn run(ops: Vec<Op>) {
-    let fake = FakeNode::new(40);
-    fake.foreign("others", 3);
-    fake.foreign("pvc-2", 2);
-    let before: Vec<_> = foreign(&fake);
-    let mut node = fake.start();
-    let mut replicas: [Option<LocalVolumeReplica>; 3] = [None, None, None];
-    for op in ops {
-        match op {
-            Op::Want(v, more) => match &mut replicas[v] {
-                None => replicas[v] = Some(a_replica(&format!("pvc-{v}"), more)),
-                Some(replica) if !replica.spec.delete => {
-                    replica.spec.required_capacity_bytes += i64::try_from(more * EXTENT).unwrap();
-                }
-                Some(_) => {}
-            },
-            Op::Delete(v) => replicas[v]
-                .iter_mut()
-                .for_each(|replica| replica.spec.delete = true),
-            Op::Mount(v) => {
-                let front = fake
-                    .world
-                    .lock()
-                    .fronts
-                    .get(&format!("pvc-{v}"))
-                    .map(|front| front.number.1);
-                if let Some(minor) = front {
-                    mount(&fake, minor, &format!("/pods/{v}"));
-                }
-            }
-            Op::Unmount(v) => {
-                let target = format!("/pods/{v}");
-                fake.world
-                    .lock()
-                    .mounts
-                    .retain(|mount| mount.target != std::path::Path::new(&target));
-            }
-            Op::Settle(v, fault, kill) => {
-                let when = |after| if after { When::After } else { When::Before };
-                fake.world.lock().fault = fault.map(|(n, after)| (n, when(after)));
-                if let Some(replica) = &mut replicas[v] {
-                    let before = replica.status.clone();
-                    let stage = settle(&node, replica).await;
-                    if kill {
-                        // Killed before the status was written.
-                        replica.status = before;
-                        node = fake.start();
-                    } else if stage == Some(Stage::Gone) {
-                        replicas[v] = None;
-                    }
-                }
-                fake.world.lock().fault = None;
-            }
-            Op::Jobs => until_idle(&node).await,
-            Op::Restart => node = fake.start(),
-        }
-        assert_eq!(fake.world.lock().check(), Vec::<String>::new());
-    }
-    rest(&fake, &node, &mut replicas).await;
-    assert_eq!(foreign(&fake), before, "volumes of others are as they were");
-}
-
-async fn rest(fake: &FakeNode, node: &Arc<Node>, replicas: &mut [Option<LocalVolumeReplica>; 3]) {
-    fake.world.lock().mounts.clear();
-    for _ in 0..6 {
-        for slot in replicas.iter_mut() {
-            if let Some(replica) = slot
-                && settle(node, replica).await == Some(Stage::Gone)
-            {
-                *slot = None;
-            }
-        }
-        until_idle(node).await;
-        tokio::time::sleep(Duration::from_secs(60)).await;
-    }
-    let changes = fake.world.lock().log.len();
-    for replica in replicas.iter_mut().flatten() {
-        let before = replica.status.clone();
-        settle(node, replica).await;
-        assert_eq!(replica.status, before);
-    }
-    let table = node.mounts.table().await.unwrap();
-    assert!(table.0.is_empty());
-    let world = fake.world.lock();
-    assert_eq!(world.log.len(), changes, "a second run has no steps");
-    assert_eq!(world.check(), Vec::<String>::new());
-    for (v, replica) in replicas.iter().enumerate() {
-        let name = format!("pvc-{v}");
-        match replica {
-            None => assert!(
-                name == "pvc-2" || world.lv(&name).is_none(),
-                "{name} is left over"
-            ),
-            // Its name is taken by somebody else.
-            Some(replica) if v == 2 => assert_eq!(state(replica), ReplicaState::NotReady),
-            Some(replica) => {
-                assert!(
-                    !replica.spec.delete,
-                    "{name} should be gone: {}",
-                    message(replica)
-                );
-                let made = world.lv(&name).is_some();
-                assert_eq!(made, world.fronts.contains_key(&name));
-                // Without room it may not have been made.
-                assert_eq!(
-                    state(replica) == ReplicaState::Ready,
-                    made,
-                    "{name}: {}",
-                    message(replica)
-                );
-            }
-        }
-    }
-}
-
-fn foreign(fake: &FakeNode) -> Vec<super::fake::FakeLv> {
-    let world = fake.world.lock();
-    world
-        .lvs
-        .values()
-        .filter(|lv| lv.uuid.starts_with("foreign"))
-        .cloned()
-        .collect()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_interleaving_of_faults_and_kills_converges_and_touches_nothing_of_others(ops in proptest::collection::vec(an_op(), 1..40)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(run(ops));
-    }
 }
 
 #[test]

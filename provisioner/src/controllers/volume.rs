@@ -27,9 +27,6 @@ use crate::{
 /// How often a deletion that waits for others is looked at again: for a node that was removed, or a detached volume.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
-/// On a replica's object: the copy was made before, so it must be found and not made anew.
-pub(crate) const EXISTING: &str = "hawser.io/existing";
-
 /// Brings one volume a step further.
 pub(crate) async fn reconcile(state: Arc<State>, key: String) -> Result<Action, WriteError> {
     let Some(found) = state.objects.volumes.store.get(&key) else {
@@ -123,6 +120,17 @@ async fn apply(state: &State, key: &str, step: Step) -> Result<(), WriteError> {
             match state.objects.create(&replica).await {
                 Ok(_) | Err(WriteError::Exists { .. }) => {}
                 Err(error) => return Err(error),
+            }
+        }
+        Step::FollowClaim { replica, claim } => {
+            if let Some(replica) = state.objects.replicas.store.get(&replica) {
+                state
+                    .objects
+                    .change(&*replica, |r| {
+                        let notes = r.metadata.annotations.get_or_insert_default();
+                        notes.insert(annotations::CLAIM.to_owned(), claim);
+                    })
+                    .await?;
             }
         }
         Step::SetStatus(summary) => set_status(state, key, summary).await?,
@@ -220,14 +228,11 @@ fn build_replica(volume: &LocalVolume, node: &str, existing: bool) -> LocalVolum
     let spec = &volume.spec;
     let mut notes =
         std::collections::BTreeMap::from([(annotations::GENERATION.to_owned(), "1".to_owned())]);
-    if !spec.pvc_name.is_empty() {
-        notes.insert(
-            annotations::CLAIM.to_owned(),
-            format!("{}/{}", spec.pvc_namespace, spec.pvc_name),
-        );
+    if let Some(claim) = volume::claim(volume) {
+        notes.insert(annotations::CLAIM.to_owned(), claim);
     }
     if existing {
-        notes.insert(EXISTING.to_owned(), "true".to_owned());
+        notes.insert(annotations::EXISTING.to_owned(), "true".to_owned());
     }
     LocalVolumeReplica {
         metadata: ObjectMeta {
@@ -291,4 +296,32 @@ async fn finish(state: &State, key: &str) -> Result<(), WriteError> {
     );
     tracing::info!(volume = %key, "volume deleted");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hawser_api::LocalVolumeSpec;
+
+    use super::*;
+
+    /// What the node daemon's tests read.
+    const ASKED: &str = include_str!("../../../libs/api/tests/contract/existing.json");
+
+    #[test]
+    fn an_object_made_anew_asks_its_node_to_find_the_copy() {
+        let volume = LocalVolume::new(
+            "pvc-1",
+            LocalVolumeSpec {
+                pool_name: "LocalStorage_PoolHDD".to_owned(),
+                required_capacity_bytes: 40 << 20,
+                pvc_namespace: "shop".to_owned(),
+                pvc_name: "data".to_owned(),
+                ..LocalVolumeSpec::default()
+            },
+        );
+        let wanted: LocalVolumeReplica = serde_json::from_str(ASKED).unwrap();
+        assert_eq!(build_replica(&volume, "n1", true), wanted);
+        let first = build_replica(&volume, "n1", false);
+        assert!(!first.annotations().contains_key(annotations::EXISTING));
+    }
 }

@@ -48,16 +48,17 @@ where
     result.map(Response::new).map_err(Status::from)
 }
 
+/// The caller gets the whole message; values of parameters stay between it and us.
 fn log(refusal: &Refusal) {
     let code = word(refusal.code);
     match refusal.code {
         Code::Internal | Code::Unknown | Code::DataLoss => {
-            tracing::error!(code, error = %refusal, "call failed");
+            tracing::error!(code, error = refusal.logged(), "call failed");
         }
         Code::Unavailable | Code::DeadlineExceeded => {
-            tracing::warn!(code, error = %refusal, "call not done");
+            tracing::warn!(code, error = refusal.logged(), "call not done");
         }
-        Code::Aborted => tracing::debug!(code, error = %refusal, "call not done"),
+        Code::Aborted => tracing::debug!(code, error = refusal.logged(), "call not done"),
         Code::Ok
         | Code::Cancelled
         | Code::InvalidArgument
@@ -68,7 +69,7 @@ fn log(refusal: &Refusal) {
         | Code::FailedPrecondition
         | Code::OutOfRange
         | Code::Unimplemented
-        | Code::Unauthenticated => tracing::info!(code, error = %refusal, "call refused"),
+        | Code::Unauthenticated => tracing::info!(code, error = refusal.logged(), "call refused"),
     }
 }
 

@@ -61,8 +61,7 @@ impl Ask {
             return Err(refuse_source(source));
         }
         let range = request::range(request.capacity_range.as_ref())?;
-        let class = VolumeClass::parse_supported(&request.parameters)
-            .map_err(|e| Refusal::invalid(e.to_string()))?;
+        let class = VolumeClass::parse_supported(&request.parameters)?;
         Ok(Self {
             volume: name::volume_name(&suggested),
             suggested,

@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{
     decide::{
-        expand::allocated,
+        expand::{allocated, cannot_mirrored},
         size::{self, Range},
+        volume::mirrored,
     },
     objects::WriteError,
     state::State,
@@ -77,6 +78,9 @@ pub(super) async fn expand(
         return Err(Refusal::precondition(format!(
             "volume {id:?} is being deleted and can't grow"
         )));
+    }
+    if let Some(sign) = mirrored(&volume) {
+        return Err(Refusal::precondition(cannot_mirrored(id, &sign)));
     }
     let has = allocated(&volume, &state.replicas_of(id));
     if ask.range.limit != 0 && has > ask.range.limit {

@@ -141,7 +141,7 @@ async fn refuse(state: &State, node: &str, no: &No) -> Refusal {
             _ => Refusal::precondition(no.to_string()),
         },
         No::NotReady { .. } => Refusal::unavailable(no.to_string()),
-        No::Deleting { .. } => Refusal::precondition(no.to_string()),
+        No::Deleting { .. } | No::Mirrored { .. } => Refusal::precondition(no.to_string()),
         No::OtherAccess { .. } => Refusal::already_exists(no.to_string()),
     }
 }

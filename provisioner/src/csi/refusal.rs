@@ -1,6 +1,7 @@
 //! What a CSI caller gets instead of an answer: a gRPC code and one sentence for people. The only place that makes
 //! [`tonic::Status`] values.
 
+use hawser_api::parameters::ParameterError;
 use tonic::{Code, Status};
 
 use crate::{decide::size::SizeError, objects::WriteError};
@@ -11,6 +12,8 @@ use crate::{decide::size::SizeError, objects::WriteError};
 pub struct Refusal {
     pub code: Code,
     pub message: String,
+    /// What is logged instead of the message, if that holds what must not be logged.
+    logged: Option<String>,
     /// Only because somebody else wrote the object first: the same attempt on the object as it is now may do.
     conflict: bool,
 }
@@ -37,8 +40,23 @@ impl Refusal {
         Self {
             code,
             message: message.into(),
+            logged: None,
             conflict: false,
         }
+    }
+
+    /// The parameter `key` is wrong.
+    pub fn parameter(key: &str, message: impl Into<String>) -> Self {
+        Self {
+            logged: Some(format!("parameter {key:?} is refused")),
+            ..Self::invalid(message)
+        }
+    }
+
+    /// What may be logged: values of parameters may name secrets.
+    #[must_use]
+    pub fn logged(&self) -> &str {
+        self.logged.as_deref().unwrap_or(&self.message)
     }
 
     /// A field of the request is wrong.
@@ -91,6 +109,12 @@ impl Refusal {
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         Self::new(refusal.code, refusal.message)
+    }
+}
+
+impl From<ParameterError> for Refusal {
+    fn from(error: ParameterError) -> Self {
+        Self::parameter(error.parameter(), error.to_string())
     }
 }
 

@@ -222,9 +222,12 @@ pub fn claim<'a>(
     };
     for (key, value) in [(keys::PVC_NAMESPACE, &namespace), (keys::PVC_NAME, &name)] {
         if !is_object_name(value) {
-            return Err(Refusal::invalid(format!(
-                "parameter {key:?} is {value:?}, which no object can be called; leave it to external-provisioner"
-            )));
+            return Err(Refusal::parameter(
+                key,
+                format!(
+                    "parameter {key:?} is {value:?}, which no object can be called; leave it to external-provisioner"
+                ),
+            ));
         }
     }
     Ok(Some(ClaimRef { namespace, name }))

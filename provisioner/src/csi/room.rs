@@ -18,17 +18,15 @@ fn class(parameters: &HashMap<String, String>) -> Result<Option<PoolClass>, Refu
     if parameters.is_empty() {
         return Ok(None);
     }
-    let class = hawser_api::parameters::VolumeClass::parse_supported(parameters)
-        .map_err(|e| Refusal::invalid(e.to_string()))?;
+    let class = hawser_api::parameters::VolumeClass::parse_supported(parameters)?;
     match class.pool_class {
         hawser_api::PoolClass::HDD => Ok(Some(PoolClass::Hdd)),
         hawser_api::PoolClass::SSD => Ok(Some(PoolClass::Ssd)),
         hawser_api::PoolClass::NVMe => Ok(Some(PoolClass::Nvme)),
         other @ (hawser_api::PoolClass::Unset | hawser_api::PoolClass::Other(_)) => {
-            Err(Refusal::invalid(format!(
-                "parameter {:?} is {other:?}; it must be HDD, SSD or NVMe",
-                keys::POOL_CLASS
-            )))
+            let key = keys::POOL_CLASS;
+            let message = format!("parameter {key:?} is {other:?}; it must be HDD, SSD or NVMe");
+            Err(Refusal::parameter(key, message))
         }
     }
 }

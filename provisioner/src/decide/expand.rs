@@ -10,7 +10,7 @@ use hawser_api::{
 
 use kube::ResourceExt;
 
-use super::{replica, size};
+use super::{replica, size, volume::mirrored};
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +119,15 @@ fn submit(
     }
 }
 
+/// Why a mirrored volume does not grow.
+#[must_use]
+pub fn cannot_mirrored(volume: &str, sign: &str) -> String {
+    format!(
+        "volume {volume} is mirrored or convertible ({sign}), which this version does not support yet: growing what lies beneath DRBD would \
+         leave its metadata in the middle"
+    )
+}
+
 /// What is wrong with the request itself.
 fn refusal(
     operation: &LocalVolumeExpand,
@@ -136,6 +145,9 @@ fn refusal(
     };
     if volume.spec.delete {
         return Some(format!("volume {name} is being deleted"));
+    }
+    if let Some(sign) = mirrored(volume) {
+        return Some(cannot_mirrored(name, &sign));
     }
     if replicas.is_empty() {
         return Some(format!(
@@ -339,6 +351,24 @@ mod tests {
             }
         ));
         assert_eq!(at(OperationState::Aborted), Next::Remove);
+    }
+
+    #[test]
+    fn a_mirrored_volume_does_not_grow_beneath_drbd() {
+        let mut volume = LocalVolume::default();
+        volume.spec.replica_number = 2;
+        for state in [OperationState::Unset, OperationState::Submitted] {
+            let refused = next(
+                &an_operation(2 * GIB, state, false),
+                Some(&volume),
+                &a_copy(GIB, None),
+                false,
+            );
+            assert!(
+                matches!(&refused, Next::Enter { state: OperationState::Failed, message } if message.contains("spec.replicaNumber is 2")),
+                "{refused:?}"
+            );
+        }
     }
 
     #[test]

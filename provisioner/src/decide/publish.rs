@@ -46,6 +46,11 @@ pub enum Decision {
 pub enum No {
     #[error("volume {volume} is being deleted")]
     Deleting { volume: String },
+    #[error(
+        "volume {volume} is mirrored or convertible ({sign}), which this version does not support yet: using one copy by itself would make \
+         the copies differ"
+    )]
+    Mirrored { volume: String, sign: String },
     #[error("volume {volume} has no copy on node {node}, its data is on {}; a local volume can only be used there", homes.join(", "))]
     Elsewhere {
         volume: String,
@@ -72,6 +77,9 @@ pub fn decide(volume: &LocalVolume, replicas: &[Arc<LocalVolumeReplica>], ask: &
     let name = volume.name_any();
     if volume.spec.delete {
         return Decision::No(No::Deleting { volume: name });
+    }
+    if let Some(sign) = volume::mirrored(volume) {
+        return Decision::No(No::Mirrored { volume: name, sign });
     }
     let Some(copy) = replicas.iter().find(|r| r.spec.node_name == ask.node) else {
         let mut homes: Vec<String> = replicas.iter().map(|r| r.spec.node_name.clone()).collect();
@@ -217,6 +225,19 @@ mod tests {
             panic!("no")
         };
         assert!(no.to_string().contains("block device"), "{no}");
+    }
+
+    #[test]
+    fn a_mirrored_volume_is_not_given_out_beneath_drbd() {
+        let copies = [a_copy("n1", ReplicaState::Ready)];
+        for published in ["", "n1"] {
+            let mut volume = a_volume(published, false);
+            volume.spec.convertible = true;
+            let Decision::No(no) = decide(&volume, &copies, &ask("n1", false)) else {
+                panic!("no")
+            };
+            assert!(no.to_string().contains("spec.convertible is true"), "{no}");
+        }
     }
 
     #[test]

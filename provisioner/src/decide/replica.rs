@@ -1,9 +1,6 @@
 //! Reading a replica's status: state, size, what is wrong with it. Pure.
 
-use hawser_api::{Condition, ConditionStatus, LocalVolumeReplica, ReplicaState};
-
-/// Reasons of a node's failed conditions that waiting does not cure: the pool has no room, or is not there.
-pub const FINAL_REASONS: [&str; 3] = ["NoSpace", "NoPool", "Invalid"];
+use hawser_api::{Condition, ConditionStatus, LocalVolumeReplica, ReplicaState, names::reasons};
 
 /// A failed condition that a node reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +43,7 @@ pub fn failure(replica: &LocalVolumeReplica) -> Option<Failure> {
         .collect();
     let lasting = failed
         .iter()
-        .find(|c| FINAL_REASONS.contains(&c.reason.as_str()));
+        .find(|c| reasons::LASTING.contains(&c.reason.as_str()));
     let shown = lasting.or(failed.first())?;
     Some(Failure {
         message: shown.message.clone(),
@@ -66,5 +63,51 @@ pub fn problem(replica: &LocalVolumeReplica) -> Option<String> {
         ReplicaState::Invalid => Some("its data can't be trusted".to_owned()),
         ReplicaState::ToBeDeleted | ReplicaState::Deleted => Some("it is being deleted".to_owned()),
         ReplicaState::Other(state) => Some(format!("its state is {state:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// What the node daemon writes; its tests hold it to the same file.
+    const TOLD: &str = include_str!("../../../libs/api/tests/contract/replicas.json");
+
+    #[test]
+    fn what_a_node_tells_is_understood() {
+        let told: BTreeMap<String, LocalVolumeReplica> = serde_json::from_str(TOLD).unwrap();
+        let read: BTreeMap<&str, Option<bool>> = told
+            .iter()
+            .map(|(name, replica)| (name.as_str(), failure(replica).map(|f| f.lasting)))
+            .collect();
+        let wanted = BTreeMap::from([
+            ("a full pool", Some(true)),
+            ("a growth beyond the pool", Some(true)),
+            ("a growth that waits for zeroes", None),
+            ("a name that is taken", Some(true)),
+            ("a step that failed", Some(false)),
+            ("no such pool", Some(true)),
+            ("ready", None),
+            ("what is not served", Some(true)),
+        ]);
+        assert_eq!(read, wanted);
+        for (name, replica) in &told {
+            let usable = matches!(
+                name.as_str(),
+                "ready" | "a growth beyond the pool" | "a growth that waits for zeroes"
+            );
+            assert_eq!(state(replica) == ReplicaState::Ready, usable, "{name}");
+            assert_eq!(allocated(replica) > 0, usable, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_failure_of_an_older_wish_does_not_count() {
+        let told: BTreeMap<String, LocalVolumeReplica> = serde_json::from_str(TOLD).unwrap();
+        let mut replica = told["a full pool"].clone();
+        replica.metadata.generation = replica.metadata.generation.map(|n| n + 1);
+        assert_eq!(failure(&replica), None);
     }
 }

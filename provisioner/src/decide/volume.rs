@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use hawser_api::{
     Condition, ConditionStatus, LocalVolume, LocalVolumeGroup, LocalVolumeReplica, ReplicaState,
-    VolumeState, names::finalizers,
+    VolumeState,
+    names::{self, annotations, finalizers, reasons},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -32,6 +33,8 @@ pub enum Step {
     Protect,
     /// Ask a node for its copy. `existing`: the copy was there before, so the node must find it and not make it.
     CreateReplica { node: String, existing: bool },
+    /// Note on a replica whose claim it is a copy for: its node writes that beside the data.
+    FollowClaim { replica: String, claim: String },
     /// Write what was observed.
     SetStatus(Summary),
     /// Tell the node to destroy its copy.
@@ -87,8 +90,50 @@ fn plan_life(observed: Observed<'_>) -> Vec<Step> {
             steps.push(Step::CreateReplica { node, existing });
         }
     }
+    if let Some(claim) = claim(volume) {
+        let stale = replicas
+            .iter()
+            .filter(|r| !r.spec.delete && r.annotations().get(annotations::CLAIM) != Some(&claim));
+        steps.extend(stale.map(|r| Step::FollowClaim {
+            replica: r.name_any(),
+            claim: claim.clone(),
+        }));
+    }
     steps.extend(status_step(observed, summary(observed)));
     steps
+}
+
+/// `NAMESPACE/NAME` of the volume's claim, as recorded; `None` without one.
+#[must_use]
+pub fn claim(volume: &LocalVolume) -> Option<String> {
+    let spec = &volume.spec;
+    (!spec.pvc_name.is_empty()).then(|| format!("{}/{}", spec.pvc_namespace, spec.pvc_name))
+}
+
+/// What of a volume says that it lies on DRBD, as the generation before made mirrored and convertible ones: its logical volumes
+/// must not be used by themselves then, nor grown, since DRBD's metadata lies at their ends. In words; `None` if nothing does.
+#[must_use]
+pub fn mirrored(volume: &LocalVolume) -> Option<String> {
+    let spec = &volume.spec;
+    if spec.convertible {
+        return Some("spec.convertible is true".to_owned());
+    }
+    if spec.replica_number > 1 {
+        return Some(format!("spec.replicaNumber is {}", spec.replica_number));
+    }
+    let config = spec.config.as_ref()?;
+    if config.convertible {
+        Some("spec.config.convertible is true".to_owned())
+    } else if config.replicas.len() > 1 {
+        Some(format!(
+            "spec.config has {} replicas",
+            config.replicas.len()
+        ))
+    } else if config.resource_id >= 0 {
+        Some(format!("spec.config.resourceID is {}", config.resource_id))
+    } else {
+        None
+    }
 }
 
 fn plan_deletion(observed: Observed<'_>) -> Vec<Step> {
@@ -288,8 +333,8 @@ fn summary(observed: Observed<'_>) -> Summary {
             &problem.unwrap_or_else(waiting),
         )
     };
-    let mut names: Vec<String> = replicas.iter().map(|r| r.name_any()).collect();
-    names.sort();
+    let mut copies: Vec<String> = replicas.iter().map(|r| r.name_any()).collect();
+    copies.sort();
     let mut conditions = vec![condition];
     if volume.metadata.deletion_timestamp.is_some() {
         conditions.push(self::condition(
@@ -300,10 +345,24 @@ fn summary(observed: Observed<'_>) -> Summary {
             "the object was deleted, its data was not: set spec.delete to true to destroy the volume",
         ));
     }
+    let limits = volume.spec.volume_qos.as_ref().and_then(|q| q.asked());
+    if let Some((field, value)) = limits.filter(|_| !making) {
+        let message = format!(
+            "spec.volumeQoS.{field} is {value:?}: limits are not supported yet and not kept; set it to 0 or leave it out"
+        );
+        let kind = names::conditions::LIMITS_NOT_KEPT;
+        conditions.push(self::condition(
+            observed,
+            kind,
+            true,
+            reasons::INVALID,
+            &message,
+        ));
+    }
     Summary {
         state,
         allocated_capacity_bytes,
-        replicas: names,
+        replicas: copies,
         conditions,
     }
 }
@@ -505,6 +564,97 @@ mod tests {
             replica: "v-n1".into()
         }));
         assert_eq!(planned(&volume, &[]).last(), Some(&Step::Finish));
+    }
+
+    #[test]
+    fn copies_follow_the_claim_of_their_volume() {
+        let mut volume = a_volume(&["n1"]);
+        volume.spec.pvc_namespace = "shop".into();
+        volume.spec.pvc_name = "data".into();
+        let copy = a_copy("n1", ReplicaState::Ready, 8);
+        let step = Step::FollowClaim {
+            replica: "v-n1".into(),
+            claim: "shop/data".into(),
+        };
+        assert!(planned(&volume, std::slice::from_ref(&copy)).contains(&step));
+        let mut told = (*copy).clone();
+        told.metadata.annotations =
+            Some([(annotations::CLAIM.to_owned(), "shop/data".to_owned())].into());
+        let steps = planned(&volume, &[Arc::new(told.clone())]);
+        assert!(!steps.contains(&step), "{steps:?}");
+        told.spec.delete = true;
+        volume.spec.pvc_name = "other".into();
+        let steps = planned(&volume, &[Arc::new(told)]);
+        assert!(
+            !steps.iter().any(|s| matches!(s, Step::FollowClaim { .. })),
+            "{steps:?}"
+        );
+    }
+
+    #[test]
+    fn limits_that_are_not_kept_are_told_while_they_are_asked() {
+        let mut volume = a_volume(&["n1"]);
+        let ready = [a_copy("n1", ReplicaState::Ready, 8)];
+        volume.spec.volume_qos = Some(hawser_api::VolumeQoS {
+            iops: "0".into(),
+            throughput: "20Mi".into(),
+        });
+        let volume = written(&volume, &planned(&volume, &ready));
+        let status = volume.status.clone().unwrap();
+        assert_eq!(status.state, VolumeState::Ready);
+        let told = status
+            .conditions
+            .iter()
+            .find(|c| c.type_ == "LimitsNotKept");
+        assert!(
+            told.is_some_and(|c| c.message.contains("spec.volumeQoS.throughput is \"20Mi\"")),
+            "{told:?}"
+        );
+        assert_eq!(planned(&volume, &ready), []);
+        let mut volume = volume;
+        volume.spec.volume_qos = None;
+        let volume = written(&volume, &planned(&volume, &ready));
+        assert_eq!(volume.status.unwrap().conditions.len(), 1);
+    }
+
+    #[test]
+    fn every_sign_of_drbd_counts() {
+        use hawser_api::{VolumeConfig, VolumeConfigReplica};
+        let plain = VolumeConfig {
+            resource_id: -1,
+            replicas: vec![VolumeConfigReplica::default()],
+            ..VolumeConfig::default()
+        };
+        let with = |config: VolumeConfig| {
+            let mut volume = a_volume(&["n1"]);
+            volume.spec.config = Some(config);
+            volume
+        };
+        assert_eq!(mirrored(&a_volume(&["n1"])), None);
+        assert_eq!(mirrored(&with(plain.clone())), None);
+        let mut convertible = a_volume(&["n1"]);
+        convertible.spec.convertible = true;
+        let two = VolumeConfig {
+            replicas: vec![VolumeConfigReplica::default(); 2],
+            ..plain.clone()
+        };
+        let drbd = VolumeConfig {
+            convertible: true,
+            ..plain.clone()
+        };
+        let number = VolumeConfig {
+            resource_id: 0,
+            ..plain
+        };
+        for (volume, sign) in [
+            (a_volume(&["n1", "n2"]), "spec.replicaNumber is 2"),
+            (convertible, "spec.convertible is true"),
+            (with(drbd), "spec.config.convertible is true"),
+            (with(two), "spec.config has 2 replicas"),
+            (with(number), "spec.config.resourceID is 0"),
+        ] {
+            assert_eq!(mirrored(&volume).as_deref(), Some(sign));
+        }
     }
 
     #[test]

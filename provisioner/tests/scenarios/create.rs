@@ -206,8 +206,8 @@ async fn a_node_that_can_not_make_it_sends_the_pod_elsewhere() {
     let world = World::new(&[("n1", 10 * GIB), ("n2", 10 * GIB)]);
     let provisioner = world.start().await;
     for (reason, message) in [
-        ("NoSpace", "the disk is full"),
-        ("Create", "lvcreate failed: device busy"),
+        (names::reasons::NO_SPACE, "the disk is full"),
+        (names::reasons::STEP_FAILED, "lvcreate failed: device busy"),
     ] {
         world.nodes.fail("n1", reason, message);
         let mut first = request("pvc-1", GIB);

@@ -1,5 +1,6 @@
 //! The volumes of one pod: reserved together, consumed one by one, let go with the pod.
 
+use hawser_api::names::reasons;
 use tonic::Code;
 
 use crate::support::{World, claim_request, nodes::GIB, request};
@@ -143,7 +144,9 @@ async fn a_reservation_moves_with_the_choice_of_the_scheduler() {
     let first = world.claim("data", 2 * GIB, Some("n1"));
     let second = world.claim("log", 3 * GIB, Some("n1"));
     world.pod("db-0", &["data", "log"]);
-    world.nodes.fail("n1", "NoSpace", "the disk is broken");
+    world
+        .nodes
+        .fail("n1", reasons::NO_SPACE, "the disk is broken");
     assert!(
         provisioner
             .create(claim_request(&first, "data", 2 * GIB, "n1"))

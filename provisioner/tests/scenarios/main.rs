@@ -23,6 +23,7 @@ mod delete;
 mod expand;
 mod joint;
 mod leader;
+mod logs;
 mod objects;
 mod publish;
 mod read;

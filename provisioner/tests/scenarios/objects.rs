@@ -65,6 +65,12 @@ async fn a_volume_follows_the_claim_that_it_is_bound_to() {
             (&spec["pvcNamespace"], &spec["pvcName"]) == (&json!("shop"), &json!("catalog-again"))
         })
         .await;
+    world
+        .until("its copy is told, for the tag beside the data", |w| {
+            let copy = &w.api.list("localvolumereplicas")[0];
+            copy["metadata"]["annotations"]["hawser.io/claim"] == "shop/catalog-again"
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -193,3 +193,32 @@ async fn what_is_missing_in_a_request_is_named() {
         assert!(refused.message().contains(field), "{refused}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirrored_volume_of_before_is_neither_given_out_nor_grown() {
+    let world = World::new(&[("n1", 10 * GIB)]);
+    let provisioner = a_volume(&world).await;
+    world.api.edit("localvolumes", "", "pvc-1", |v| {
+        v["spec"]["convertible"] = json!(true);
+    });
+    // The API server's word counts, not the index's: no need to wait for that.
+    let refused = provisioner.publish("pvc-1", "n1").await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(
+        refused.message().contains("spec.convertible is true"),
+        "{refused}"
+    );
+    let refused = provisioner.expand("pvc-1", 2 * GIB).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(
+        refused.message().contains("spec.convertible is true"),
+        "{refused}"
+    );
+    assert!(status(&world)["publishedNode"].is_null());
+    assert!(world.api.list("localvolumeexpands").is_empty());
+    let replica = &world.api.list("localvolumereplicas")[0];
+    assert_eq!(replica["spec"]["requiredCapacityBytes"], GIB);
+    // It can be taken back, and its end can be asked for.
+    provisioner.unpublish("pvc-1", "n1").await.unwrap();
+    provisioner.delete("pvc-1").await.unwrap();
+}

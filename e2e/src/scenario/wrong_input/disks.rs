@@ -1,34 +1,28 @@
 //! Disks that go while they are claimed or carry a pool, a volume group of a pool's name that is half there, and a pool that is full. On disks of a
 //! class that no other pool of the lab has, so that nothing else is touched; they are taken away in the end.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
-use hawser_api::{
-    ClaimPhase, DiskState, LocalDisk, LocalDiskClaim, LocalStorageNode, PoolStatus, names,
-};
+use hawser_api::{ClaimPhase, DiskState, LocalDisk, LocalDiskClaim, LocalStorageNode, PoolStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::api::ListParams;
+use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{NAME, PATIENCE, Stage, claim, claims, delete, pod, told};
-use crate::kit::faults::{on, sh};
-use crate::kit::{Pending, Scope, wait_for};
-use crate::shelf::Kind;
+use super::{NAME, PATIENCE, Stage, claim, pod};
+use crate::kit::Scope;
+use crate::kit::disks::{Bay, Plugged, Spare};
+use crate::kit::faults::sh;
+use crate::kit::volumes::delete;
 
 /// Size of an extra disk.
 const BYTES: u64 = 64 << 20;
-/// Where the API server keeps events about cluster-wide objects.
-const EVENTS: &str = "default";
-/// Until the daemon has seen a disk go or come; it hears of it from the kernel.
-const SOON: Duration = Duration::from_secs(60);
+/// An owner that Hawser knows nothing of.
+const STRANGER: &str = "tape-robot";
 
 /// A disk that the scenario plugged in.
 #[derive(Clone, Debug)]
 struct Extra {
-    /// The lab's name of it.
-    name: String,
+    disk: Plugged,
     /// Its `LocalDisk`.
     object: String,
     /// Its device when it was plugged in.
@@ -39,40 +33,27 @@ struct Extra {
 pub(super) struct Disks {
     scope: Scope,
     node: String,
-    kind: Kind,
-    disk_type: &'static str,
+    bay: Bay,
+    spare: Spare,
     pool: String,
-    extra: Vec<Extra>,
 }
 
 impl Disks {
-    pub(super) fn new(scope: &Scope, stage: &Stage) -> Self {
-        let (kind, disk_type) = if stage.disk_type == "HDD" {
-            (Kind::Ssd, "SSD")
-        } else {
-            (Kind::Hdd, "HDD")
-        };
-        Self {
+    pub(super) async fn open(scope: &Scope, stage: &Stage) -> Result<Self> {
+        Ok(Self {
             scope: scope.clone(),
             node: stage.handled.clone(),
-            kind,
-            disk_type,
-            pool: format!("{}{disk_type}", names::pools::VG_PREFIX),
-            extra: Vec::new(),
-        }
+            bay: Bay::open(scope, &stage.handled).await?,
+            spare: stage.spare,
+            pool: stage.spare.pool(),
+        })
     }
 
     /// The whole story, in order.
     pub(super) async fn story(&mut self) -> Result<String> {
-        let pools = self.scope.pools().await?;
-        ensure!(
-            !pools.iter().any(|pool| pool.name == self.pool),
-            "there is a pool {} already: this story needs disks of a class of their own",
-            self.pool
-        );
         // Long before its first pod: the webhook has to have heard of it.
         let class = class_name();
-        self.scope.class(&class, self.disk_type, &[]).await?;
+        self.scope.class(&class, self.spare.disk_type, &[]).await?;
         let whole = self.plug().await.context("a first disk")?;
         let half = self.plug().await.context("a second disk")?;
         self.made_by_hand(&whole, &half)
@@ -83,6 +64,10 @@ impl Disks {
             .await
             .context("one of the pool's disks is pulled")?;
         let fresh = self.plug().await.context("a third disk")?;
+        let owned = self
+            .anothers_disk(&fresh)
+            .await
+            .context("a disk that is for somebody else is claimed")?;
         self.claimed_for_half_a_pool(&fresh, &lacks)
             .await
             .context("a disk is claimed for a pool that is half there")?;
@@ -93,66 +78,17 @@ impl Disks {
             .await
             .context("the pool's disk is put back")?;
         let full = self.full().await.context("the pool is full")?;
-        Ok(format!("{lacks}; {full}"))
+        Ok(format!("{owned}; {lacks}; {full}"))
     }
 
     /// Plugs in a blank disk and waits until Hawser offers it.
     async fn plug(&mut self) -> Result<Extra> {
-        let (node, kind) = (self.node.clone(), self.kind);
-        let name = on(&self.scope.lab, move |lab| lab.add_disk(&node, BYTES, kind))
-            .await?
-            .name;
-        // Known at once, so that it is taken away whatever comes.
-        self.extra.push(Extra {
-            name: name.clone(),
-            object: String::new(),
-            device: String::new(),
-        });
-        let device = self.device(&name).await?;
-        let what = format!("a LocalDisk for {device} of {}", self.node);
-        let disks: Api<LocalDisk> = self.scope.cluster();
-        let object = wait_for(&what, SOON, || async {
-            let list = disks.list(&ListParams::default()).await?.items;
-            let found = list.into_iter().find(|disk| {
-                disk.spec.node_name == self.node
-                    && disk.spec.device_path == device
-                    && disk.spec.state == DiskState::Active
-            });
-            Ok(match found {
-                Some(disk) if !disk.spec.reserved && disk.spec.claim_ref.is_none() => {
-                    Ok(disk.name_any())
-                }
-                Some(disk) => Err(Pending::because(format!("it is {:?}", disk.spec))),
-                None => Err(Pending::because("there is none")),
-            })
+        let disk = self.bay.plug(BYTES, self.spare.kind).await?;
+        Ok(Extra {
+            object: self.bay.offered(&disk).await?.name_any(),
+            device: self.bay.device(&disk).await?,
+            disk,
         })
-        .await?;
-        let extra = Extra {
-            name,
-            object,
-            device,
-        };
-        if let Some(last) = self.extra.last_mut() {
-            *last = extra.clone();
-        }
-        Ok(extra)
-    }
-
-    /// The present device of a disk.
-    async fn device(&self, name: &str) -> Result<String> {
-        let what = format!("the device of disk {name} on {}", self.node);
-        wait_for(&what, SOON, || async {
-            let node = self.node.clone();
-            let all = on(&self.scope.lab, move |lab| lab.disk_devices(&node)).await?;
-            let found = all.iter().find(|(known, _)| known == name);
-            Ok(match found {
-                Some((_, device)) if device != "-" && !device.is_empty() => {
-                    Ok(format!("/dev/{device}"))
-                }
-                _ => Err(Pending::because(format!("there are {all:?}"))),
-            })
-        })
-        .await
     }
 
     async fn made_by_hand(&self, one: &Extra, other: &Extra) -> Result<()> {
@@ -185,24 +121,72 @@ impl Disks {
             .await?;
         // The whole sentence, with the physical volume's UUID: events of an earlier run don't count.
         let words = ["StorageUnAvailable", &trouble];
-        told(&self.scope, EVENTS, &self.node, &words).await?;
+        self.node_told(&words).await?;
         Ok(trouble)
+    }
+
+    /// A disk whose owner was set to a stranger is not given to pools; it is once the owner is taken back.
+    async fn anothers_disk(&self, fresh: &Extra) -> Result<String> {
+        self.set_owner(fresh, STRANGER).await?;
+        self.claim(fresh).await?;
+        let words = format!("is for owner {STRANGER}, not local-storage");
+        let status = self
+            .scope
+            .until_disk_claim(&claim_name(), "to name the owner", |status| {
+                status.status == ClaimPhase::Pending && status.message.contains(&words)
+            })
+            .await?;
+        self.claim_told(&["NoDisk", &words]).await?;
+        let claims: Api<LocalDiskClaim> = self.scope.cluster();
+        delete(&claims, &claim_name()).await?;
+        self.set_owner(fresh, "").await?;
+        Ok(status.message)
+    }
+
+    async fn set_owner(&self, fresh: &Extra, owner: &str) -> Result<()> {
+        let disks: Api<LocalDisk> = self.scope.cluster();
+        let patch = json!({ "spec": { "owner": owner } });
+        disks
+            .patch(
+                &fresh.object,
+                &PatchParams::default(),
+                &Patch::Merge(&patch),
+            )
+            .await?;
+        Ok(())
+    }
+
+    async fn claim(&self, fresh: &Extra) -> Result<()> {
+        let names = [fresh.object.clone()];
+        self.scope
+            .claim_disks_named(&claim_name(), &self.node, &names)
+            .await
+    }
+
+    async fn claim_told(&self, words: &[&str]) -> Result<String> {
+        let claims: Api<LocalDiskClaim> = self.scope.cluster();
+        self.scope
+            .told(&claims, &claim_name(), words, PATIENCE)
+            .await
+    }
+
+    async fn disk_told(&self, disk: &Extra, words: &[&str]) -> Result<String> {
+        let disks: Api<LocalDisk> = self.scope.cluster();
+        self.scope.told(&disks, &disk.object, words, PATIENCE).await
+    }
+
+    async fn node_told(&self, words: &[&str]) -> Result<String> {
+        let nodes: Api<LocalStorageNode> = self.scope.cluster();
+        self.scope.told(&nodes, &self.node, words, PATIENCE).await
     }
 
     /// The claim keeps its disk and says what is in the way; the disk stays blank.
     async fn claimed_for_half_a_pool(&self, fresh: &Extra, lacks: &str) -> Result<()> {
-        let claims: Api<LocalDiskClaim> = self.scope.cluster();
-        let description = json!({ "localDiskNames": [fresh.object] });
-        claims::apply(&claims, &claim_name(), &self.node, &description).await?;
+        self.claim(fresh).await?;
         self.until_claim(lacks).await?;
-        let words = ["PoolNotExtended", lacks];
-        told(&self.scope, EVENTS, &claim_name(), &words).await?;
-        let found = sh(
-            &self.scope.lab,
-            &self.node,
-            format!("wipefs --no-act {}", fresh.device),
-        )
-        .await?;
+        self.claim_told(&["PoolNotExtended", lacks]).await?;
+        let script = format!("wipefs --no-act {}", fresh.device);
+        let found = sh(&self.scope.lab, &self.node, script).await?;
         ensure!(
             found.trim().is_empty(),
             "{} was written to: {found}",
@@ -215,7 +199,7 @@ impl Disks {
         self.pull(fresh).await?;
         self.until_claim("is not there now; put it back").await?;
         let given = format!("it was given to claim {}", claim_name());
-        told(&self.scope, EVENTS, &fresh.object, &["DiskGone", &given]).await?;
+        self.disk_told(fresh, &["DiskGone", &given]).await?;
         self.put_back(fresh).await?;
         self.until_claim(lacks).await
     }
@@ -232,16 +216,9 @@ impl Disks {
         .await?;
         let after = format!("in order again, after: {lacks}");
         let words = ["StorageAvailable", after.as_str()];
-        told(&self.scope, EVENTS, &self.node, &words).await?;
-        let claims: Api<LocalDiskClaim> = self.scope.cluster();
-        let what = format!("claim {} to be consumed with {}", claim_name(), fresh.name);
-        wait_for(&what, SOON, || async {
-            Ok(match claims.get_opt(&claim_name()).await? {
-                None => Ok(()),
-                Some(left) => Err(Pending::because(format!("{:?}", left.status))),
-            })
-        })
-        .await
+        self.node_told(&words).await?;
+        let joined = self.bay.consumed(&claim_name()).await;
+        joined.with_context(|| format!("with {}", fresh.disk.name))
     }
 
     /// What does not fit beside a volume is refused with the numbers; other nodes say what they lack.
@@ -252,20 +229,12 @@ impl Disks {
         self.scope.pod_ready("first", PATIENCE).await?;
         claim(&self.scope, "second", &class, "ReadWriteOnce", "100Mi").await?;
         pod(&self.scope, "second", "second", json!({})).await?;
-        let said = told(
-            &self.scope,
-            NAME,
-            "second",
-            &[
-                "FailedScheduling",
-                &format!("pool {}: 1 volume needs 100.0 MiB", self.pool),
-                "free of",
-                &format!("no {} pool for claim {NAME}/second", self.disk_type),
-            ],
-        )
-        .await?;
         let (pods, claims): (Api<Pod>, Api<PersistentVolumeClaim>) =
             (self.scope.api(), self.scope.api());
+        let needs = format!("pool {}: 1 volume needs 100.0 MiB", self.pool);
+        let none = format!("no {} pool for claim {NAME}/second", self.spare.disk_type);
+        let words = ["FailedScheduling", &needs, "free of", &none];
+        let said = self.scope.told(&pods, "second", &words, PATIENCE).await?;
         for name in ["second", "first"] {
             delete(&pods, name).await?;
             delete(&claims, name).await?;
@@ -281,45 +250,31 @@ impl Disks {
     pub(super) async fn away(&mut self) -> Result<()> {
         let claims: Api<LocalDiskClaim> = self.scope.cluster();
         delete(&claims, &claim_name()).await?;
-        let disks: Api<LocalDisk> = self.scope.cluster();
-        for extra in self.extra.clone() {
-            let there = self.devices().await?.contains(&extra.name);
-            if there {
-                let (node, name) = (self.node.clone(), extra.name.clone());
-                on(&self.scope.lab, move |lab| lab.pull_disk(&node, &name)).await?;
-            }
-        }
+        self.bay.away().await?;
         self.until_pool("to be gone", |pool, trouble| {
             pool.is_none() && trouble.is_empty()
         })
-        .await?;
-        for extra in self.extra.drain(..).filter(|e| !e.object.is_empty()) {
-            until_state(&disks, &extra.object, DiskState::Inactive).await?;
-            delete(&disks, &extra.object).await?;
-        }
-        Ok(())
-    }
-
-    async fn devices(&self) -> Result<Vec<String>> {
-        let node = self.node.clone();
-        let all = on(&self.scope.lab, move |lab| lab.disk_devices(&node)).await?;
-        Ok(all.into_iter().map(|(name, _)| name).collect())
+        .await
+        .map(drop)
     }
 
     async fn pull(&self, disk: &Extra) -> Result<()> {
-        let (node, name) = (self.node.clone(), disk.name.clone());
-        on(&self.scope.lab, move |lab| lab.pull_disk(&node, &name)).await?;
-        until_state(&self.scope.cluster(), &disk.object, DiskState::Inactive).await?;
-        told(&self.scope, EVENTS, &disk.object, &["DiskGone"])
-            .await
-            .map(drop)
+        self.bay.pull(&disk.disk).await?;
+        self.until_state(disk, DiskState::Inactive).await?;
+        self.disk_told(disk, &["DiskGone"]).await.map(drop)
     }
 
     async fn put_back(&self, disk: &Extra) -> Result<()> {
-        let (node, name) = (self.node.clone(), disk.name.clone());
-        on(&self.scope.lab, move |lab| lab.return_disk(&node, &name)).await?;
-        until_state(&self.scope.cluster(), &disk.object, DiskState::Active).await?;
-        told(&self.scope, EVENTS, &disk.object, &["DiskBack"])
+        self.bay.put_back(&disk.disk).await?;
+        self.until_state(disk, DiskState::Active).await?;
+        self.disk_told(disk, &["DiskBack"]).await.map(drop)
+    }
+
+    async fn until_state(&self, disk: &Extra, state: DiskState) -> Result<()> {
+        let what = state.to_string();
+        let fits = |disk: &LocalDisk| disk.spec.state == state;
+        self.scope
+            .until_disk(&disk.object, &what, fits)
             .await
             .map(drop)
     }
@@ -330,39 +285,20 @@ impl Disks {
         what: &str,
         fits: impl Fn(Option<&PoolStatus>, &str) -> bool,
     ) -> Result<String> {
-        let nodes: Api<LocalStorageNode> = self.scope.cluster();
-        let what = format!("pool {} of {} {what}", self.pool, self.node);
-        wait_for(&what, PATIENCE, || async {
-            let status = nodes.get(&self.node).await?.status.unwrap_or_default();
-            let bad = status.conditions.iter().find(|c| c.type_ == "UnAvailable");
-            let trouble = bad.map(|c| c.message.clone()).unwrap_or_default();
-            let pool = status.pools.get(&self.pool);
-            Ok(if fits(pool, &trouble) {
-                Ok(trouble)
-            } else {
-                Err(Pending::because(format!(
-                    "it is {pool:?}, the node says {:?}",
-                    status.conditions
-                )))
-            })
-        })
-        .await
+        self.scope
+            .until_pool(&self.node, &self.pool, what, fits)
+            .await
     }
 
     /// Waits until the claim is bound and waits with this in its message.
     async fn until_claim(&self, part: &str) -> Result<()> {
-        let claims: Api<LocalDiskClaim> = self.scope.cluster();
-        let what = format!("claim {} to say {part:?}", claim_name());
-        wait_for(&what, SOON, || async {
-            let status = claims.get(&claim_name()).await?.status.unwrap_or_default();
-            let fits = status.status == ClaimPhase::Bound && status.message.contains(part);
-            Ok(if fits {
-                Ok(())
-            } else {
-                Err(Pending::because(format!("its status is {status:?}")))
+        let what = format!("to say {part:?}");
+        self.scope
+            .until_disk_claim(&claim_name(), &what, |status| {
+                status.status == ClaimPhase::Bound && status.message.contains(part)
             })
-        })
-        .await
+            .await
+            .map(drop)
     }
 }
 
@@ -372,17 +308,4 @@ fn class_name() -> String {
 
 fn claim_name() -> String {
     format!("{NAME}-extra")
-}
-
-async fn until_state(disks: &Api<LocalDisk>, name: &str, state: DiskState) -> Result<()> {
-    let what = format!("LocalDisk {name} to be {state}");
-    wait_for(&what, SOON, || async {
-        let spec = disks.get(name).await?.spec;
-        Ok(if spec.state == state {
-            Ok(())
-        } else {
-            Err(Pending::because(format!("it is {spec:?}")))
-        })
-    })
-    .await
 }

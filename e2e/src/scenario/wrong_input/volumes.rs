@@ -4,12 +4,11 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::{HUGE, NAME, PATIENCE, Stage, at_once, claim, class_at_once, pod, refused, told};
+use super::{HUGE, NAME, PATIENCE, Stage, at_once, claim, class_at_once, pod, refused};
+use crate::kit::Scope;
 use crate::kit::pods::node_of;
-use crate::kit::{Pending, Scope, wait_for};
 
 /// A parameter that is wrong or unknown: the class is refused. One that is not served: said at the claim; where binding waits for a pod, at
 /// the pod.
@@ -55,27 +54,17 @@ pub(super) async fn parameters(scope: &Scope, stage: &Stage) -> Result<String> {
     claim(scope, &late, &late, "ReadWriteOnce", "64Mi").await?;
     pod(scope, &late, &late, json!({})).await?;
 
+    let claims: Api<PersistentVolumeClaim> = scope.api();
     for (name, _, words) in &wrong {
         let object = format!("{NAME}-{name}");
-        told(
-            scope,
-            NAME,
-            &object,
-            &["ProvisioningFailed", words[0], words[1]],
-        )
-        .await?;
+        let words = ["ProvisioningFailed", words[0], words[1]];
+        scope.told(&claims, &object, &words, PATIENCE).await?;
     }
-    told(
-        scope,
-        NAME,
-        &late,
-        &[
-            "FailedScheduling",
-            "\"replicaNumber\" is \"2\"",
-            &format!("StorageClass {late}"),
-        ],
-    )
-    .await
+    let class = format!("StorageClass {late}");
+    let words = ["FailedScheduling", "\"replicaNumber\" is \"2\"", &class];
+    scope
+        .told(&scope.api::<Pod>(), &late, &words, PATIENCE)
+        .await
 }
 
 /// A claim larger than any pool: the pod says why, for every node, with numbers.
@@ -84,18 +73,14 @@ pub(super) async fn too_large(scope: &Scope, stage: &Stage) -> Result<String> {
     pod(scope, "huge", "huge", json!({})).await?;
     let nodes = scope.lab.nodes()?.len();
     let pool = &stage.pools[0].name;
-    let said = told(
-        scope,
-        NAME,
-        "huge",
-        &[
-            "FailedScheduling",
-            &format!("0/{nodes} nodes are available"),
-            &format!("pool {pool}"),
-            "100.0 TiB",
-        ],
-    )
-    .await?;
+    let words = [
+        "FailedScheduling",
+        &format!("0/{nodes} nodes are available"),
+        &format!("pool {pool}"),
+        "100.0 TiB",
+    ];
+    let pods: Api<Pod> = scope.api();
+    let said = scope.told(&pods, "huge", &words, PATIENCE).await?;
     let claims: Api<PersistentVolumeClaim> = scope.api();
     let phase = claims.get("huge").await?.status.and_then(|s| s.phase);
     ensure!(
@@ -129,18 +114,10 @@ pub(super) async fn two_nodes(scope: &Scope) -> Result<String> {
     let away = away.context("there is no other node")?;
     // Past the scheduler, which would not put it there.
     pod(scope, "stray", "shared", json!({ "nodeName": away })).await?;
-    let said = told(
-        scope,
-        NAME,
-        "stray",
-        &[
-            "FailedAttachVolume",
-            &format!("no copy on node {away}"),
-            &home,
-        ],
-    )
-    .await?;
+    let no_copy = format!("no copy on node {away}");
+    let words = ["FailedAttachVolume", no_copy.as_str(), &home];
     let pods: Api<Pod> = scope.api();
+    let said = scope.told(&pods, "stray", &words, PATIENCE).await?;
     super::delete(&pods, "stray").await?;
     let seen = scope.exec("shared-b", read, PATIENCE).await?;
     ensure!(seen == "hello\n", "shared-b reads {seen:?} afterwards");
@@ -152,15 +129,11 @@ pub(super) async fn growth(scope: &Scope) -> Result<String> {
     claim(scope, "grow", NAME, "ReadWriteOnce", "64Mi").await?;
     pod(scope, "grow", "grow", json!({})).await?;
     scope.pod_ready("grow", PATIENCE).await?;
-    request(scope, HUGE).await.context("asking for too much")?;
-    let said = told(
-        scope,
-        NAME,
-        "grow",
-        &["VolumeResizeFailed", "can't grow to 100 TiB", "pool "],
-    )
-    .await?;
-    let size = capacity(scope).await?;
+    scope.ask("grow", HUGE).await?;
+    let claims: Api<PersistentVolumeClaim> = scope.api();
+    let words = ["VolumeResizeFailed", "can't grow to 100 TiB", "pool "];
+    let said = scope.told(&claims, "grow", &words, PATIENCE).await?;
+    let size = scope.capacity_of("grow").await?;
     ensure!(
         size == "64Mi",
         "the claim has {size} after growth was refused"
@@ -169,35 +142,10 @@ pub(super) async fn growth(scope: &Scope) -> Result<String> {
         .exec("grow", "echo x > /data/file && sync", PATIENCE)
         .await
         .context("writing after growth was refused")?;
-    request(scope, "128Mi").await.context("asking for less")?;
-    wait_for("claim grow to have 128Mi", PATIENCE, || async {
-        let size = capacity(scope).await?;
-        Ok(if size == "128Mi" {
-            Ok(())
-        } else {
-            let events = scope.events("grow").await?;
-            Err(Pending::because(format!("it has {size}; {events:?}")))
-        })
-    })
-    .await?;
+    scope.ask("grow", "128Mi").await?;
+    scope.until_has("grow", "128Mi", PATIENCE).await?;
     let kib = "df -P -k /data | tail -n 1 | awk '{print $2}'";
     let kib: u64 = scope.exec("grow", kib, PATIENCE).await?.trim().parse()?;
     ensure!(kib > 80 << 10, "the file system has {kib} KiB after growth");
     Ok(format!("{said}; then 128Mi was served"))
-}
-
-async fn request(scope: &Scope, size: &str) -> Result<()> {
-    let claims: Api<PersistentVolumeClaim> = scope.api();
-    let patch = json!({ "spec": { "resources": { "requests": { "storage": size } } } });
-    claims
-        .patch("grow", &PatchParams::default(), &Patch::Merge(&patch))
-        .await?;
-    Ok(())
-}
-
-async fn capacity(scope: &Scope) -> Result<String> {
-    let claims: Api<PersistentVolumeClaim> = scope.api();
-    let status = claims.get("grow").await?.status.unwrap_or_default();
-    let size = status.capacity.and_then(|c| c.get("storage").cloned());
-    Ok(size.map(|quantity| quantity.0).unwrap_or_default())
 }

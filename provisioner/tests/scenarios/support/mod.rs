@@ -35,6 +35,8 @@ pub(crate) struct World {
     pub(crate) api: FakeApi,
     pub(crate) nodes: Nodes,
     pub(crate) settings: Settings,
+    /// Where the provisioners that are started next log to.
+    pub(crate) log: Option<tracing::Dispatch>,
 }
 
 impl World {
@@ -56,6 +58,7 @@ impl World {
             api,
             nodes: all,
             settings,
+            log: None,
         };
         world.class("hdd", "HDD", "WaitForFirstConsumer");
         world
@@ -111,7 +114,14 @@ impl World {
     pub(crate) async fn start(&self) -> Provisioner {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("csi.sock");
+        let log = self.log.clone();
         let runtime = tokio::runtime::Builder::new_multi_thread()
+            .on_thread_start(move || {
+                // For as long as the thread lives.
+                if let Some(log) = &log {
+                    std::mem::forget(tracing::dispatcher::set_default(log));
+                }
+            })
             .worker_threads(2)
             .enable_all()
             .build()

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use hawser_api::names::reasons;
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 
@@ -191,7 +192,7 @@ fn serve(api: &FakeApi, disks: &mut Disks, node: &str, replica: &Value) {
                 total - used
             ));
             failure = Some((
-                "NoSpace".to_owned(),
+                reasons::NO_SPACE.to_owned(),
                 format!("pool {pool} has {} bytes free", total - used),
             ));
         } else {

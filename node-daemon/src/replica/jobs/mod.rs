@@ -7,6 +7,8 @@
 //! where the device can write zeroes by itself. Volumes to be removed are discarded after it, so that thin arrays and flash learn
 //! that the blocks are free.
 
+mod work;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +16,10 @@ use std::time::Duration;
 use hawser_runtime::telemetry::chain;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::Instant;
 
-use super::effects::{EffectError, Zero};
 use super::node::Effects;
-use super::plan::named;
-use super::tags::{Change, Tags};
 
 const AT_A_TIME: usize = 2;
-const FIRST_PIECE: u64 = 64 * 1024 * 1024;
-const LARGEST_PIECE: u64 = 16 * 1024 * 1024 * 1024;
-/// How often progress is written down: an LVM metadata change each.
-const NOTE_EVERY: Duration = Duration::from_secs(20);
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -60,6 +54,13 @@ pub enum Job {
 }
 
 impl Job {
+    /// What it does.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Running { kind, .. } | Self::Failed { kind, .. } => *kind,
+        }
+    }
+
     /// In words, in steps coarse enough that telling them costs few writes.
     pub fn sentence(&self, volume: &str) -> String {
         match self {
@@ -201,167 +202,6 @@ impl Jobs {
         self.ended.notify_waiters();
         (self.listener)(&subject.lv);
     }
-
-    /// The subject as it is now, if it is still what the job was started for.
-    async fn look(&self, subject: &Subject) -> Result<Option<Look>, EffectError> {
-        let report = self.effects.lvs.report().await?;
-        let found = named(&report, &subject.lv)
-            .find(|volume| volume.vg.name == subject.vg && volume.lv.uuid == subject.uuid)
-            .map(|volume| Look {
-                path: volume.lv.path.clone(),
-                bytes: volume.lv.size_bytes,
-                open: volume.lv.open,
-                present: volume.lv.tags.clone(),
-                tags: volume.tags,
-            });
-        Ok(found)
-    }
-
-    async fn wipe(&self, subject: &Subject) -> Result<(), EffectError> {
-        let Some(look) = self
-            .look(subject)
-            .await?
-            .filter(|look| look.tags.wiping && !look.open)
-        else {
-            return Ok(());
-        };
-        tracing::info!(
-            volume = subject.lv,
-            pool = subject.vg,
-            bytes = look.bytes,
-            from = look.tags.wiped,
-            "wiping"
-        );
-        let begin = look.tags.wiped.min(look.bytes);
-        let all = Zero {
-            device: look.path.clone(),
-            offset: begin,
-            length: look.bytes - begin,
-            exclusive: true,
-        };
-        self.zero(Kind::Wipe, subject, &all, look.bytes).await?;
-        let whole = Zero {
-            offset: 0,
-            length: look.bytes,
-            ..all
-        };
-        if let Err(error) = self.effects.wipe.discard(&whole).await {
-            tracing::debug!(volume = subject.lv, error = %chain(&error), "discard refused; the blocks are zeroed anyway");
-        }
-        self.effects.lvs.remove(&subject.vg, &subject.lv).await?;
-        tracing::info!(
-            volume = subject.lv,
-            pool = subject.vg,
-            bytes = look.bytes,
-            "wiped and removed"
-        );
-        Ok(())
-    }
-
-    async fn clean(&self, subject: &Subject) -> Result<(), EffectError> {
-        let Some(look) = self.look(subject).await? else {
-            return Ok(());
-        };
-        let Some(begin) = look.tags.unzeroed.map(|begin| begin.min(look.bytes)) else {
-            return Ok(());
-        };
-        // Its own front device may hold it, but shows nothing of this range.
-        let range = Zero {
-            device: look.path.clone(),
-            offset: begin,
-            length: look.bytes - begin,
-            exclusive: false,
-        };
-        self.zero(Kind::Clean, subject, &range, look.bytes).await?;
-        self.note(subject, |tags| Tags {
-            unzeroed: None,
-            raw: true,
-            ..tags
-        })
-        .await
-    }
-
-    /// Zeroes a range in pieces and writes down how far it is.
-    async fn zero(
-        &self,
-        kind: Kind,
-        subject: &Subject,
-        range: &Zero,
-        total: u64,
-    ) -> Result<(), EffectError> {
-        let (mut offset, end) = (range.offset, range.offset.saturating_add(range.length));
-        let mut size = FIRST_PIECE;
-        let mut noted = Instant::now();
-        while offset < end {
-            self.by_volume.lock().insert(
-                subject.lv.clone(),
-                Job::Running {
-                    kind,
-                    done: offset,
-                    total,
-                },
-            );
-            let began = Instant::now();
-            let piece = Zero {
-                offset,
-                length: size.min(end - offset),
-                ..range.clone()
-            };
-            self.effects.wipe.zero(&piece).await?;
-            offset += piece.length;
-            size = next_size(size, began.elapsed());
-            if noted.elapsed() >= NOTE_EVERY && offset < end {
-                noted = Instant::now();
-                self.note(subject, |tags| match kind {
-                    Kind::Wipe => Tags {
-                        wiped: offset,
-                        ..tags
-                    },
-                    Kind::Clean => Tags {
-                        unzeroed: Some(offset),
-                        ..tags
-                    },
-                })
-                .await?;
-                (self.listener)(&subject.lv);
-            }
-        }
-        Ok(())
-    }
-
-    async fn note(
-        &self,
-        subject: &Subject,
-        change: impl Fn(Tags) -> Tags,
-    ) -> Result<(), EffectError> {
-        let Some(look) = self.look(subject).await? else {
-            return Ok(());
-        };
-        let change = Change::between(&look.present, &change(look.tags));
-        self.effects
-            .lvs
-            .retag(&subject.vg, &subject.lv, &change.add, &change.delete)
-            .await
-    }
-}
-
-struct Look {
-    path: std::path::PathBuf,
-    bytes: u64,
-    open: bool,
-    present: Vec<String>,
-    tags: Tags,
-}
-
-/// Pieces of about a second to ten.
-fn next_size(size: u64, took: Duration) -> u64 {
-    if took < Duration::from_secs(1) {
-        (size * 2).min(LARGEST_PIECE)
-    } else if took > Duration::from_secs(10) {
-        (size / 2).max(FIRST_PIECE / 4)
-    } else {
-        size
-    }
 }
 
 #[cfg(test)]
@@ -381,19 +221,5 @@ mod tests {
         assert_eq!(at(0), "pvc-1 is being wiped: 0 % of 1000 bytes");
         assert_eq!(at(699), "pvc-1 is being wiped: 60 % of 1000 bytes");
         assert_eq!(at(601), at(699));
-    }
-
-    #[test]
-    fn pieces_follow_the_speed_of_the_disk() {
-        assert_eq!(
-            next_size(FIRST_PIECE, Duration::from_millis(5)),
-            2 * FIRST_PIECE
-        );
-        assert_eq!(next_size(FIRST_PIECE, Duration::from_secs(5)), FIRST_PIECE);
-        assert_eq!(
-            next_size(FIRST_PIECE, Duration::from_secs(20)),
-            FIRST_PIECE / 2
-        );
-        assert_eq!(next_size(LARGEST_PIECE, Duration::ZERO), LARGEST_PIECE);
     }
 }
