@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::scenario::{self, Arguments};
 use crate::shelf::{Kind, parse_size};
 use crate::up::{self, Options};
-use crate::{bench, demo, down};
+use crate::{bench, demo, down, sim};
 
 /// A real Kubernetes cluster on this machine: User Mode Linux nodes with LVM and device-mapper, and Hawser on them
 #[derive(Debug, Parser)]
@@ -41,6 +41,9 @@ enum Command {
     Demo,
     /// Run everything that CI runs: the checks of the sources, then the scenarios on the lab
     Test(Arguments),
+    /// A cluster of simulated nodes: what takes hundreds of them
+    #[command(subcommand)]
+    Sim(sim::Command),
     #[command(flatten)]
     Running(Running),
 }
@@ -134,6 +137,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             lab.block_on(demo::run(&lab))?;
         }
         Command::Test(arguments) => scenario::test(&place, &arguments, &progress)?,
+        Command::Sim(command) => sim::run(&place, &command, &progress)?,
         Command::Running(command) => {
             return on_running(&Lab::open(&place)?, command, &progress);
         }

@@ -5,6 +5,7 @@ mod cluster;
 mod crash;
 mod faults;
 mod sanity;
+mod sim;
 mod uninstall;
 mod wrong_input;
 
@@ -177,6 +178,7 @@ pub(crate) fn test(place: &Place, arguments: &Arguments, progress: &Progress) ->
             .map(|scenario| (scenario.name, scenario.about));
         checks
             .chain(scenarios)
+            .chain(sim::list())
             .for_each(|(name, about)| println!("{name:<14} {about}"));
         return Ok(());
     }
@@ -186,6 +188,7 @@ pub(crate) fn test(place: &Place, arguments: &Arguments, progress: &Progress) ->
         .filter(|scenario| !arguments.no_lab && wanted(scenario, arguments))
         .collect();
     let mut outcomes = checks(place, filter, progress)?;
+    let simulated = sim::chosen(arguments);
     if !chosen.is_empty() {
         // Scenarios of the lab itself run on a lab that is up in either shape.
         let options = Options {
@@ -198,6 +201,7 @@ pub(crate) fn test(place: &Place, arguments: &Arguments, progress: &Progress) ->
             down::down(place, false, progress)?;
         }
     }
+    outcomes.extend(sim::run(place, &simulated, arguments, progress)?);
     summary(&outcomes)
 }
 
@@ -291,6 +295,7 @@ mod tests {
     fn names_are_unique_among_checks_and_scenarios() {
         let mut names: Vec<_> = check::CHECKS.iter().map(|check| check.name).collect();
         names.extend(SCENARIOS.iter().map(|scenario| scenario.name));
+        names.extend(sim::list().map(|(name, _)| name));
         let all = names.len();
         names.sort_unstable();
         names.dedup();
