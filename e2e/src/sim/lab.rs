@@ -241,6 +241,21 @@ impl Sim {
         .await
     }
 
+    /// How often the provisioner has refused to make a volume for lack of room, since it was started.
+    pub(crate) async fn refusals(&self) -> Result<f64> {
+        let port = Service::Provisioner.http().context("it has a port")?;
+        let text = http::metrics(port).await?;
+        let count = |outcome: &str| {
+            let labels = [("operation", "create_volume"), ("outcome", outcome)];
+            http::sum(&text, "hawser_csi_requests_total", &labels)
+        };
+        ensure!(
+            count("ok") > 0.0,
+            "the provisioner counts no volume that it has made"
+        );
+        Ok(count("no-room"))
+    }
+
     /// Fails if the simulated nodes saw anything that must never be.
     pub(crate) fn nothing_wrong(&self) -> Result<()> {
         let lines = wrong::read(&self.parts.wrong())?;

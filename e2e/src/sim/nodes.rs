@@ -132,8 +132,11 @@ pub(super) fn pools_of(node: &LocalStorageNode) -> Option<BTreeMap<String, i64>>
 
 /// Makes these nodes, and returns when the scheduler may use them and their daemons have reported.
 pub(crate) async fn create(client: &Client, shapes: &[Shape]) -> Result<()> {
-    stream::iter(shapes)
-        .map(|shape| create_one(client, shape))
+    let making = shapes.iter().cloned().map(|shape| {
+        let client = client.clone();
+        async move { create_one(&client, &shape).await }
+    });
+    stream::iter(making)
         .buffer_unordered(AT_ONCE)
         .try_collect::<Vec<()>>()
         .await?;

@@ -109,12 +109,22 @@ impl Storage {
         let this = self.clone();
         self.work.run("replicas", WORKERS, shutdown, move |name| {
             let this = this.clone();
-            async move { calm(this.settle(&name).await) }
+            async move {
+                match this.settle(&name).await {
+                    Err(error) if is_old_news(&error) => Ok(Action::RequeueAfter(SETTLE)),
+                    other => other,
+                }
+            }
         });
         let this = self.clone();
         self.reports.run("reports", WORKERS, shutdown, move |node| {
             let this = this.clone();
-            async move { calm(this.report(&node).await) }
+            async move {
+                match this.report(&node).await {
+                    Err(error) if is_old_news(&error) => Ok(Action::RequeueAfter(SETTLE)),
+                    other => other,
+                }
+            }
         });
     }
 
@@ -215,14 +225,9 @@ fn lock(disks: &Mutex<Disks>) -> MutexGuard<'_, Disks> {
     disks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What has changed or gone meanwhile is looked at anew when the watch shows it.
-fn calm(result: Result<Action, PatchError>) -> Result<Action, PatchError> {
-    match result {
-        Err(error) if matches!(error.category(), Category::Conflict | Category::NotFound) => {
-            Ok(Action::RequeueAfter(SETTLE))
-        }
-        other => other,
-    }
+/// Whether the object has changed or gone meanwhile: it is looked at anew when the watch shows that.
+fn is_old_news(error: &PatchError) -> bool {
+    matches!(error.category(), Category::Conflict | Category::NotFound)
 }
 
 /// Whether the replica is as large as it is asked to be, and says so.

@@ -51,8 +51,8 @@ impl Wish {
         format!("{}-data-{index}", self.pod)
     }
 
-    fn claims(&self) -> impl Iterator<Item = Value> {
-        self.sizes.iter().enumerate().map(|(index, size)| {
+    fn claims(&self) -> Vec<Value> {
+        let claim = |(index, size): (usize, &String)| {
             json!({
                 "metadata": { "name": self.claim_name(index), "labels": { POD_LABEL: self.pod } },
                 "spec": {
@@ -60,7 +60,8 @@ impl Wish {
                     "resources": { "requests": { "storage": size } },
                 },
             })
-        })
+        };
+        self.sizes.iter().enumerate().map(claim).collect()
     }
 
     fn pod(&self) -> Value {
@@ -109,15 +110,16 @@ impl World {
 
     /// Makes the claims, then the pods, many at once; returns when the first pod was asked for.
     pub(crate) async fn make(&self, wishes: &[Wish]) -> Result<Instant> {
-        let claims = wishes.iter().flat_map(Wish::claims);
+        let claims = wishes.iter().flat_map(Wish::claims).collect();
+        let pods = wishes.iter().map(Wish::pod).collect();
         self.create::<PersistentVolumeClaim>(claims).await?;
         let begin = Instant::now();
-        self.create::<Pod>(wishes.iter().map(Wish::pod)).await?;
+        self.create::<Pod>(pods).await?;
         Ok(begin)
     }
 
     /// Makes objects of a kind, many at once. One whose answer was lost is asked for again.
-    pub(crate) async fn create<K>(&self, objects: impl IntoIterator<Item = Value>) -> Result<()>
+    pub(crate) async fn create<K>(&self, objects: Vec<Value>) -> Result<()>
     where
         K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -126,8 +128,11 @@ impl World {
             + DeserializeOwned,
     {
         let api: Api<K> = self.scope.api();
-        stream::iter(objects)
-            .map(|object| create_one(&api, object))
+        let making = objects.into_iter().map(|object| {
+            let api = api.clone();
+            async move { create_one(&api, object).await }
+        });
+        stream::iter(making)
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<()>>()
             .await?;

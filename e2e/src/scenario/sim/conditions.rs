@@ -27,7 +27,7 @@ pub(super) async fn run(sim: &Sim) -> Result<()> {
                 "volumes": [{ "name": "scratch", "emptyDir": {} }] },
         })
     });
-    world.create::<Pod>(pods).await?;
+    world.create::<Pod>(pods.collect()).await?;
     let between = Counts::read(&world.scope.client).await?;
     let (calls, kept) = (between.calls - before.calls, between.kept - before.kept);
     println!(

@@ -202,10 +202,10 @@ async fn api_server_slow(sim: &Sim) -> Result<()> {
             sim.act(|sim| sim.resume(Service::ApiServer)).await?;
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        Ok(())
+        Ok::<(), anyhow::Error>(())
     };
     let (throttled, made) = tokio::join!(throttle, world.make(&wishes));
-    let _: () = throttled?;
+    throttled?;
     made?;
     recovers(world, "API server slow", pods, Instant::now()).await
 }

@@ -30,13 +30,19 @@ async fn judge(world: World, what: &str, pods: usize, begin: Instant) -> Result<
     world.all_run(pods, PATIENCE).await?;
     let took = begin.elapsed().as_secs_f64();
     let (came_back, failures) = world.seen(|seen| (seen.came_back().len(), seen.failures()));
+    let refused = world.sim.refusals().await?;
     println!(
-        "  {what}: {pods} pods ran after {took:.1} s; {came_back} were sent to a node and came back; provisioning failed {failures} times"
+        "  {what}: {pods} pods ran after {took:.1} s; {came_back} were sent to a node and came back; \
+         {failures} events ProvisioningFailed, {refused} calls refused for lack of room until now"
     );
     world.sound().await?;
     ensure!(
         failures == 0,
         "{what}: provisioning failed {failures} times"
+    );
+    ensure!(
+        refused < 0.5,
+        "{what}: {refused} volumes had no room where they were sent"
     );
     world.close().await
 }
