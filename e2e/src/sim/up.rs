@@ -206,7 +206,7 @@ pub(super) async fn account_exists(client: &Client, namespace: &str) -> Result<(
 }
 
 /// Waits until the API server asks the webhook about pods with volumes of Hawser's.
-async fn webhook_is_asked(client: &Client) -> Result<()> {
+pub(crate) async fn webhook_is_asked(client: &Client) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
     let probe: Pod = serde_json::from_value(json!({
         "metadata": { "name": "probe" },

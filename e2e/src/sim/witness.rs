@@ -125,6 +125,16 @@ impl Seen {
         self.events.values().filter(fits).collect()
     }
 
+    /// The last that was told of this reason about a pod's claims.
+    pub(crate) fn told_of_claims(&self, pod: &str, reason: &str) -> Option<&Told> {
+        let mut told = self.events.values().filter(|told| told.reason == reason);
+        told.find(|told| {
+            self.owners
+                .get(&told.about)
+                .is_some_and(|owner| owner == pod)
+        })
+    }
+
     /// How often provisioning failed, as users are told.
     pub(crate) fn failures(&self) -> i32 {
         let told = self.told("ProvisioningFailed", "");

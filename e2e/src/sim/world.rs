@@ -9,7 +9,7 @@ use hawser_api::{LocalStorageNode, LocalVolume, LocalVolumeGroup, LocalVolumeRep
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -171,6 +171,26 @@ impl World {
             Ok(self.seen(|seen| holds(seen).map_err(Pending::because)))
         })
         .await
+    }
+
+    /// Deletes the pods of these wishes that do not run, and makes them anew, as a controller of theirs would. How many.
+    pub(crate) async fn replace_waiting(&self, wishes: &[Wish]) -> Result<usize> {
+        let runs = |wish: &&Wish| {
+            self.seen(|seen| {
+                let pod = seen.pods.get(&wish.pod);
+                pod.is_some_and(|pod| pod.running.is_some())
+            })
+        };
+        let waiting: Vec<&Wish> = wishes.iter().filter(|wish| !runs(wish)).collect();
+        let pods: Api<Pod> = self.scope.api();
+        for wish in &waiting {
+            pods.delete(&wish.pod, &DeleteParams::default().grace_period(0))
+                .await
+                .with_context(|| format!("deleting pod {}", wish.pod))?;
+        }
+        let again = waiting.iter().map(|wish| wish.pod()).collect();
+        self.create::<Pod>(again).await?;
+        Ok(waiting.len())
     }
 
     /// Fails if a pool is promised more than it has, a pod is not where its volumes are, or the nodes saw something of the kind.
