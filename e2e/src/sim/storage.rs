@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hawser_api::{
-    Condition, ConditionStatus, LocalStorageNode, LocalStorageNodeStatus, LocalVolumeReplica,
-    LocalVolumeReplicaStatus, NodeState, ReplicaState, StorageNodeCondition, names,
+    Condition, ConditionStatus, LocalStorageNode, LocalStorageNodeStatus, LocalVolume,
+    LocalVolumeReplica, LocalVolumeReplicaStatus, NodeState, ReplicaState, StorageNodeCondition,
+    names,
 };
 use hawser_runtime::error::Category;
 use hawser_runtime::patch::{self, PatchError};
@@ -30,6 +31,31 @@ const WAITING: Duration = Duration::from_secs(5);
 /// Each node works by itself.
 const WORKERS: usize = 256;
 
+/// Why an object could not be read or written.
+#[derive(Debug, thiserror::Error)]
+enum PlayError {
+    #[error(transparent)]
+    Patch(#[from] PatchError),
+    #[error("can't ask whether volume {volume} wants a copy")]
+    Read {
+        volume: String,
+        #[source]
+        source: kube::Error,
+    },
+}
+
+impl PlayError {
+    /// Whether the object has changed or gone meanwhile: it is looked at anew when the watch shows that.
+    fn is_old_news(&self) -> bool {
+        match self {
+            Self::Patch(error) => {
+                matches!(error.category(), Category::Conflict | Category::NotFound)
+            }
+            Self::Read { .. } => false,
+        }
+    }
+}
+
 /// All daemons.
 #[derive(Clone)]
 pub(super) struct Storage {
@@ -37,6 +63,7 @@ pub(super) struct Storage {
     replicas: Store<LocalVolumeReplica>,
     nodes: Store<LocalStorageNode>,
     replica_api: Api<LocalVolumeReplica>,
+    volume_api: Api<LocalVolume>,
     node_api: Api<LocalStorageNode>,
     /// Replicas to be looked at, by name.
     work: Queue<String>,
@@ -53,6 +80,7 @@ impl Storage {
             replicas: Store::new(),
             nodes: Store::new(),
             replica_api: Api::all(client.clone()),
+            volume_api: Api::all(client.clone()),
             node_api: Api::all(client.clone()),
             work: Queue::default(),
             reports: Queue::default(),
@@ -111,7 +139,7 @@ impl Storage {
             let this = this.clone();
             async move {
                 match this.settle(&name).await {
-                    Err(error) if is_old_news(&error) => Ok(Action::RequeueAfter(SETTLE)),
+                    Err(error) if error.is_old_news() => Ok(Action::RequeueAfter(SETTLE)),
                     other => other,
                 }
             }
@@ -121,7 +149,7 @@ impl Storage {
             let this = this.clone();
             async move {
                 match this.report(&node).await {
-                    Err(error) if is_old_news(&error) => Ok(Action::RequeueAfter(SETTLE)),
+                    Err(error) if error.is_old_news() => Ok(Action::RequeueAfter(SETTLE)),
                     other => other,
                 }
             }
@@ -129,7 +157,7 @@ impl Storage {
     }
 
     /// Brings one replica to what is asked.
-    async fn settle(&self, name: &str) -> Result<Action, PatchError> {
+    async fn settle(&self, name: &str) -> Result<Action, PlayError> {
         let Some(replica) = self.replicas.get(name) else {
             return Ok(Action::Done);
         };
@@ -147,8 +175,17 @@ impl Storage {
         if is_settled(&replica) {
             return Ok(Action::Done);
         }
-        tokio::time::sleep(WORK).await;
         let spec = &replica.spec;
+        let made_before = replica
+            .status
+            .as_ref()
+            .is_some_and(|status| status.allocated_capacity_bytes > 0);
+        if !made_before && let Some(why) = self.ask(&replica).await? {
+            let wanted = status(&replica, 0, Some(&why));
+            patch::status(&self.replica_api, &replica, &wanted).await?;
+            return Ok(Action::RequeueAfter(WAITING));
+        }
+        tokio::time::sleep(WORK).await;
         let made = lock(&self.disks).make(
             node,
             &spec.pool_name,
@@ -171,8 +208,19 @@ impl Storage {
         })
     }
 
+    /// Why the copy is not to be made, asked of the API server itself.
+    async fn ask(&self, replica: &LocalVolumeReplica) -> Result<Option<String>, PlayError> {
+        let spec = &replica.spec;
+        let volume = self.volume_api.get_opt(&spec.volume_name).await;
+        let volume = volume.map_err(|source| PlayError::Read {
+            volume: spec.volume_name.clone(),
+            source,
+        })?;
+        Ok(objection(volume.as_ref(), &spec.node_name))
+    }
+
     /// Wipes the volume and lets the object go.
-    async fn destroy(&self, replica: &LocalVolumeReplica) -> Result<Action, PatchError> {
+    async fn destroy(&self, replica: &LocalVolumeReplica) -> Result<Action, PlayError> {
         let spec = &replica.spec;
         if lock(&self.disks).has(&spec.node_name, &spec.volume_name) {
             tokio::time::sleep(WORK).await;
@@ -201,7 +249,7 @@ impl Storage {
     }
 
     /// Writes what the node's pools have.
-    async fn report(&self, node: &str) -> Result<Action, PatchError> {
+    async fn report(&self, node: &str) -> Result<Action, PlayError> {
         let Some(object) = self.nodes.get(node) else {
             return Ok(Action::Done);
         };
@@ -225,9 +273,22 @@ fn lock(disks: &Mutex<Disks>) -> MutexGuard<'_, Disks> {
     disks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether the object has changed or gone meanwhile: it is looked at anew when the watch shows that.
-fn is_old_news(error: &PatchError) -> bool {
-    matches!(error.category(), Category::Conflict | Category::NotFound)
+/// Why a copy that is not made yet is not to be made: the volume's own object knows best (node-daemon: `replica::wanted`).
+fn objection(volume: Option<&LocalVolume>, node: &str) -> Option<String> {
+    let Some(volume) = volume else {
+        return Some("its LocalVolume does not exist: no copy is made".to_owned());
+    };
+    let spec = &volume.spec;
+    if spec.delete {
+        return Some("its LocalVolume is being deleted: no copy is made".to_owned());
+    }
+    let detailed = spec.config.iter().flat_map(|config| &config.replicas);
+    let chosen = spec.accessibility.iter().flat_map(|at| &at.nodes);
+    let wanted = detailed
+        .map(|replica| &replica.hostname)
+        .chain(chosen)
+        .any(|wanted| wanted == node);
+    (!wanted).then(|| "its LocalVolume wants no copy on this node".to_owned())
 }
 
 /// Whether the replica is as large as it is asked to be, and says so.
@@ -307,6 +368,23 @@ mod tests {
         assert!(is_settled(&replica));
         replica.spec.required_capacity_bytes += 1;
         assert!(!is_settled(&replica));
+    }
+
+    #[test]
+    fn a_copy_is_made_only_where_its_volume_wants_it() {
+        let volume = |spec: serde_json::Value| -> LocalVolume {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "hwameistor.io/v1alpha1", "kind": "LocalVolume", "metadata": { "name": "pvc-1" }, "spec": spec,
+            }))
+            .unwrap()
+        };
+        let here = volume(serde_json::json!({ "accessibility": { "nodes": ["n1"] } }));
+        assert_eq!(objection(Some(&here), "n1"), None);
+        assert!(objection(Some(&here), "n2").is_some());
+        let going =
+            volume(serde_json::json!({ "delete": true, "accessibility": { "nodes": ["n1"] } }));
+        assert!(objection(Some(&going), "n1").is_some());
+        assert!(objection(None, "n1").is_some());
     }
 
     #[test]
