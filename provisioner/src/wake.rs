@@ -2,8 +2,8 @@
 //!
 //! kube-scheduler tries a pod that the extender has refused again when an object changes that it watches, or at the latest after
 //! a minute. It watches none of ours: of a disk that was added, or a volume that was wiped, it hears nothing. So the time at
-//! which room grew is written into an annotation of our CSIDriver object, every change of which wakes the pods that wait for
-//! volumes (`framework.UnrollWildCardResource` and the events of the plugin VolumeBinding, Kubernetes 1.37).
+//! which room grew is written into an annotation of our `CSIDriver` object, every change of which wakes the pods that wait for
+//! volumes (`framework.UnrollWildCardResource` and the events of the plugin `VolumeBinding`, Kubernetes 1.37).
 //!
 //! Where `CSIStorageCapacity` objects are published these do the same.
 
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{csi::room::room, state::State};
 
-/// On our CSIDriver: when somewhere room grew.
+/// On our `CSIDriver`: when somewhere room grew.
 const ROOM_GREW: &str = "hawser.io/room-grew";
 /// How long changes are gathered; as often, at most, all waiting pods are tried again.
 const GATHER: Duration = Duration::from_secs(2);
@@ -83,7 +83,7 @@ pub(crate) async fn keep_waking(state: Arc<State>, token: CancellationToken) {
     }
 }
 
-/// Writes the annotation. Without a CSIDriver object there is nobody to tell.
+/// Writes the annotation. Without a `CSIDriver` object there is nobody to tell.
 async fn tell(state: &State) -> Result<(), kube::Error> {
     let api: Api<CSIDriver> = Api::all(state.client.clone());
     let patch =
