@@ -280,6 +280,13 @@ impl Inventory {
             namespace: key.namespace.clone(),
             name: source.to_string(),
         };
+        // What has no volume is not asked what it is to be made from: claims could name each other in a circle.
+        let claim = self.claims.get(&source_key);
+        if claim
+            .is_some_and(|facts| facts.bound_to.is_none() && self.bound(&facts.volume).is_none())
+        {
+            return Err(unknown(format!("claim {source} has no volume yet")));
+        }
         match self.volume(&source_key, |_| Ok(())) {
             Ok(Some(Volume {
                 kind: VolumeKind::Bound(bound),

@@ -307,6 +307,21 @@ fn only_claims_of_ours_are_asked_for() {
 }
 
 #[test]
+fn a_claim_that_is_to_be_made_from_itself_is_refused() {
+    let mut inventory = shop();
+    for (name, source) in [("self", "self"), ("egg", "hen"), ("hen", "egg")] {
+        let source = json!({ "kind": "PersistentVolumeClaim", "name": source });
+        inventory.apply(&claim(name, json!("fast"), &[("dataSource", source)]));
+    }
+    for (name, source) in [("self", "self"), ("egg", "hen"), ("hen", "egg")] {
+        assert_eq!(
+            sentence(&inventory, &pod(&[uses(name)])),
+            format!("claim shop/{name}: its source claim {source} has no volume yet")
+        );
+    }
+}
+
+#[test]
 fn a_claim_is_new_until_its_volume_exists_and_bound_from_then_on() {
     let mut inventory = shop();
     inventory.apply(&claim("data", json!("fast"), &[]));

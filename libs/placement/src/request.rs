@@ -17,12 +17,13 @@ pub struct Request {
 }
 
 impl Request {
-    /// Whether this reservation was made for one of the volumes that are asked for here.
+    /// Whether this reservation was made for one of the new volumes that are asked for here. The reservation of a volume that
+    /// has its place already (and is not made yet) is room like any other's: nothing that is asked for here goes there.
     #[must_use]
     pub fn owns(&self, reservation: &Reservation) -> bool {
-        self.volumes
-            .iter()
-            .any(|volume| volume.name == reservation.volume)
+        self.volumes.iter().any(|volume| {
+            volume.name == reservation.volume && matches!(volume.kind, VolumeKind::New(_))
+        })
     }
 
     pub fn new_volumes(&self) -> impl Iterator<Item = (&Volume, &NewVolume)> {

@@ -33,10 +33,10 @@ fn rounded(size: u64, pool: &Pool) -> i128 {
 
 fn left(nodes: &[Node], request: &Request) -> Left {
     let foreign = |node: &Node| {
+        // Of what has its place already nothing is to be placed, so that a reservation of it is as any other's.
         let mine: BTreeSet<_> = request
-            .volumes
-            .iter()
-            .map(|volume| volume.name.clone())
+            .new_volumes()
+            .map(|(volume, _)| volume.name.clone())
             .collect();
         node.reservations
             .iter()

@@ -142,6 +142,32 @@ fn a_pod_does_not_compete_with_its_own_reservation() {
 }
 
 #[test]
+fn a_shared_claim_that_has_its_place_keeps_its_reservation() {
+    // Claim a is being made (its volume has a place, its copy does not exist yet): the room is promised to it, also in the eyes
+    // of a second pod that uses claim a and wants a new one beside it.
+    let mut node = a_node("n1", vec![a_pool(SSD, extents(10), Bytes::ZERO)]);
+    node.reservations = vec![Reservation {
+        volume: "a".into(),
+        owner: "default/db-0".into(),
+        pool: "LocalStorage_PoolSSD".into(),
+        size: extents(6),
+        thin: false,
+    }];
+    let nodes = [node];
+    let second = |size: u64| {
+        asks(vec![
+            a_bound("a", &[("n1", ReplicaState::Syncing)], None),
+            a_new("b", SSD, extents(size)),
+        ])
+    };
+    assert_eq!(places(&nodes, &second(4), "n1"), [["n1"]]);
+    assert_eq!(
+        sentence(&nodes, &second(5), "n1"),
+        "pool LocalStorage_PoolSSD: 1 volume needs 20.0 MiB, 16.0 MiB free of 40.0 MiB (reserved by other pods: 24.0 MiB)"
+    );
+}
+
+#[test]
 fn a_size_is_rounded_up_to_extents_and_a_torn_extent_is_not_free() {
     let node = |total: Bytes| [a_node("n1", vec![a_pool(SSD, total, Bytes::ZERO)])];
     let request = asks(vec![a_new("a", SSD, Bytes(extents(1).0 + 1))]);

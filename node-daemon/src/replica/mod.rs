@@ -171,15 +171,21 @@ async fn rounds(replicas: Arc<Replicas>, queue: Volumes, shutdown: Shutdown) {
     }
 }
 
-/// Reads a block of each volume once in a while: LVM knows that a disk is missing, but not that it fails.
+/// Reads a block of each volume once in a while: LVM knows that a disk is missing, but not that it fails. More often while one
+/// does not read, since a pod waits for it.
 async fn readings(node: Arc<Node>, shutdown: Shutdown) {
     loop {
-        if let Err(error) = node.read_all().await {
-            tracing::warn!(error = %chain(&error), "cannot look at the volumes of this node");
-        }
+        let pause = match node.read_all().await {
+            Ok(true) => LOOK_AGAIN,
+            Ok(false) => WAITING,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "cannot look at the volumes of this node");
+                LOOK_AGAIN
+            }
+        };
         tokio::select! {
             () = shutdown.stopping() => return,
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

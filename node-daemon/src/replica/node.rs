@@ -182,11 +182,11 @@ impl Node {
         Ok(actual)
     }
 
-    /// Reads a block of each volume that is exposed, for [`Actual::unreadable`].
-    pub async fn read_all(&self) -> Result<(), NodeError> {
+    /// Reads a block of each volume that is exposed, for [`Actual::unreadable`]. Whether all that answered did well.
+    pub async fn read_all(&self) -> Result<bool, NodeError> {
         let actual = self.observe().await?;
         self.readings.ask(plan::exposed_devices(&actual)).await;
-        Ok(())
+        Ok(self.readings.failed().is_empty())
     }
 
     /// As [`Node::observe`], with the jobs, the replicas that the API knows, and which devices read.

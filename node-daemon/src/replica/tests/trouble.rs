@@ -274,8 +274,9 @@ async fn a_disk_that_does_not_read_makes_its_volume_unready() {
     let node = fake.start();
     let mut replica = a_replica("pvc-1", 10);
     settle(&node, &mut replica).await;
+    assert!(node.read_all().await.unwrap());
     fake.world.lock().unreadable.insert("pvc-1".to_owned());
-    node.read_all().await.unwrap();
+    assert!(!node.read_all().await.unwrap());
     settle(&node, &mut replica).await;
     assert_eq!(state(&replica), ReplicaState::NotReady);
     let ready = condition(&replica, "Ready");
