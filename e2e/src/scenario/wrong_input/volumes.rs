@@ -2,14 +2,16 @@
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Api;
 use serde_json::json;
 
-use super::{HUGE, NAME, PATIENCE, Stage, claim, class_at_once, pod};
+use super::{HUGE, NAME, PATIENCE, Stage, at_once, claim, class_at_once, pod, refused};
 use crate::kit::Scope;
 use crate::kit::pods::node_of;
 
-/// A parameter that is unknown or not served: said at the claim; where binding waits for a pod, at the pod.
+/// A parameter that is wrong or unknown: the class is refused. One that is not served: said at the claim; where binding waits for a pod, at
+/// the pod.
 pub(super) async fn parameters(scope: &Scope, stage: &Stage) -> Result<String> {
     let wrong = [
         (
@@ -22,6 +24,8 @@ pub(super) async fn parameters(scope: &Scope, stage: &Stage) -> Result<String> {
             ("convertible", "true"),
             ["\"convertible\" is \"true\"", "leave it out"],
         ),
+    ];
+    for (name, parameter, words) in [
         (
             "flavour",
             ("flavour", "sweet"),
@@ -32,7 +36,11 @@ pub(super) async fn parameters(scope: &Scope, stage: &Stage) -> Result<String> {
             ("poolClass", "TAPE"),
             ["\"poolClass\" is \"TAPE\"", "HDD, SSD or NVMe"],
         ),
-    ];
+    ] {
+        let class = format!("{NAME}-{name}");
+        let object = at_once(&class, &stage.disk_type, &parameter);
+        refused(&scope.cluster::<StorageClass>(), &class, object, &words).await?;
+    }
     // The first, so that the webhook has heard of it when its pod comes.
     let late = format!("{NAME}-late");
     scope
