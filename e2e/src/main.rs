@@ -27,6 +27,7 @@ mod root_fs;
 mod scenario;
 mod shelf;
 mod state;
+mod synth;
 mod template;
 mod up;
 

@@ -1,135 +1,235 @@
 //! HTTP: parses requests, maps errors to status codes, measures. The router is a value, so tests call it in process.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod answer;
+mod asked;
+mod body;
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use hawser_api::extender::{ExtenderArgs, ExtenderFilterResult, ExtenderPreemptionArgs};
+use hawser_api::extender::ExtenderPreemptionArgs;
 use hawser_placement::Strategy;
 use hawser_runtime::error::Category;
 use hawser_runtime::health::Health;
 use hawser_runtime::metrics::{Metrics, Requests};
+use parking_lot::Mutex;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::decide;
+use crate::decide::{self, Asks, Filtered};
+use crate::freshness::Staleness;
+use crate::recent::Recent;
 use crate::watch::{SYNCED, Shared};
-
-/// 5,000 names take 300 KB and a Pod at most 1.5 MB; whole nodes (15 KB each) are for clusters of some hundreds.
-const BODY_LIMIT: usize = 8 << 20;
+use asked::{Asked, Candidates, Text};
 
 /// For a request to arrive completely; kube-scheduler itself has given up by then.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the handlers need.
 #[derive(Clone)]
-pub(crate) struct App {
+pub struct App {
     inventory: Shared,
     strategy: Strategy,
     health: Health,
     requests: Requests,
+    staleness: Staleness,
+    recent: Arc<Mutex<Recent>>,
+    bodies: body::Budget,
 }
 
 impl App {
-    pub(crate) fn new(
-        inventory: Shared,
-        strategy: Strategy,
-        health: &Health,
-        metrics: &Metrics,
-    ) -> Self {
+    #[must_use]
+    pub fn new(inventory: Shared, strategy: Strategy, health: &Health, metrics: &Metrics) -> Self {
         let requests = Requests::register(metrics, "extender", "calls of kube-scheduler");
         Self {
             inventory,
             strategy,
             health: health.clone(),
             requests,
+            staleness: Staleness::default(),
+            recent: Arc::default(),
+            bodies: body::Budget::default(),
         }
     }
 
-    /// Why no decision can be made: a kind of object has never been listed. Old knowledge is another matter: a decision on
-    /// it is checked again when the volume is made.
-    fn missing(&self) -> Option<String> {
-        let missing = self
-            .health
-            .not_ready()
+    /// Refuses to decide while this says that what is known is too old.
+    #[must_use]
+    pub fn with_staleness(self, staleness: Staleness) -> Self {
+        Self { staleness, ..self }
+    }
+
+    /// Why no decision can be made: a kind of object has never been listed, or was last heard of too long ago. Knowledge that is a
+    /// little old is another matter: a decision on it is checked again when the volume is made.
+    fn cannot_decide(&self) -> Option<String> {
+        let checks = self.health.not_ready().into_iter();
+        let missing = checks
             .into_iter()
-            .find(|check| check.name.starts_with(SYNCED))?;
-        let why = missing.problem.unwrap_or_default();
-        Some(format!(
-            "storage scheduler is starting: {}: {why}",
-            missing.name
-        ))
+            .find(|check| check.name.starts_with(SYNCED));
+        if let Some(missing) = missing {
+            let why = missing.problem.unwrap_or_default();
+            return Some(format!(
+                "storage scheduler is starting: {}: {why}",
+                missing.name
+            ));
+        }
+        self.staleness.too_old()
     }
 }
 
-pub(crate) fn router(app: App) -> Router {
+/// The routes that kube-scheduler calls.
+pub fn router(app: App) -> Router {
+    router_within(app, TIMEOUT)
+}
+
+/// As [`router`], for requests that arrive completely, and are answered, within `timeout`.
+pub fn router_within(app: App, timeout: Duration) -> Router {
     Router::new()
         .route("/filter", post(filter))
         .route("/prioritize", post(prioritize))
         .route("/preempt", post(preempt))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
-            TIMEOUT,
+            timeout,
         ))
         .with_state(Arc::new(app))
 }
 
-type Body<T> = Result<Json<T>, JsonRejection>;
-
-async fn filter(State(app): State<Arc<App>>, body: Body<ExtenderArgs>) -> Response {
-    answer(&app, "filter", body, |args| {
+async fn filter(State(app): State<Arc<App>>, body: Body) -> Response {
+    respond(&app, "filter", body, |body| {
+        let mut asked = Asked::parse(body)?;
+        let candidates = asked.take_candidates();
         // Said in the answer, not by a status code, so that it reaches the pod's event.
-        let result = match app.missing() {
-            Some(error) => ExtenderFilterResult {
-                error,
-                ..ExtenderFilterResult::default()
-            },
-            None => decide::filter(&app.inventory.read(), app.strategy, args),
-        };
-        if !result.error.is_empty() {
-            tracing::info!(error = %result.error, "no decision");
+        let why_not = app.cannot_decide();
+        Ok(match candidates {
+            Candidates::Names(names) => {
+                let filtered = filtered(&app, why_not, &asked, &names);
+                answer::filtered(&filtered, &names)
+            }
+            Candidates::Nodes(nodes) => {
+                let filtered = filtered(&app, why_not, &asked, &Candidates::of_nodes(&nodes));
+                answer::filtered_nodes(&filtered, nodes)
+            }
+        })
+    })
+    .await
+}
+
+fn filtered(app: &App, why_not: Option<String>, asked: &Asked<'_>, names: &[Text<'_>]) -> Filtered {
+    let pod = asked.pod.as_ref();
+    let filtered = match why_not {
+        Some(error) => Filtered::failed(error),
+        None => {
+            let inventory = app.inventory.read();
+            let asks = Asks::of(&inventory, app.strategy, pod);
+            let filtered = decide::filter(&inventory, &asks, names);
+            // Where one node is left, the scheduler takes it without asking for points.
+            if let (Some(only), Some(request)) = (filtered.only_one(), asks.request()) {
+                let only = [names[only].as_ref()];
+                app.recent
+                    .lock()
+                    .note(Instant::now(), uid(asked), request, only);
+            }
+            filtered
         }
-        result
-    })
+    };
+    if !filtered.error.is_empty() {
+        tracing::info!(error = %filtered.error, "no decision");
+    }
+    filtered
 }
 
-async fn prioritize(State(app): State<Arc<App>>, body: Body<ExtenderArgs>) -> Response {
-    answer(&app, "prioritize", body, |args| {
-        decide::prioritize(&app.inventory.read(), app.strategy, &args)
+async fn prioritize(State(app): State<Arc<App>>, body: Body) -> Response {
+    respond(&app, "prioritize", body, |body| {
+        let mut asked = Asked::parse(body)?;
+        let candidates = asked.take_candidates();
+        let names = match &candidates {
+            Candidates::Names(names) => names,
+            Candidates::Nodes(nodes) => &Candidates::of_nodes(nodes),
+        };
+        let points = match app.cannot_decide() {
+            Some(_) => vec![0; names.len()],
+            None => points(&app, &asked, names),
+        };
+        Ok(answer::prioritized(names, &points))
     })
+    .await
 }
 
-async fn preempt(State(app): State<Arc<App>>, body: Body<ExtenderPreemptionArgs>) -> Response {
-    answer(&app, "preempt", body, |args| {
-        decide::preempt(&app.inventory.read(), app.strategy, args)
-    })
+fn points(app: &App, asked: &Asked<'_>, names: &[Text<'_>]) -> Vec<u8> {
+    let (now, pod) = (Instant::now(), uid(asked));
+    let inventory = app.inventory.read();
+    let asks = Asks::of(&inventory, app.strategy, asked.pod.as_ref());
+    let Some(request) = asks.request() else {
+        return decide::prioritize(&inventory, &asks, &[], names);
+    };
+    let mut holds = inventory.holds(request);
+    holds.extend(app.recent.lock().of_others(now, pod, &inventory));
+    let points = decide::prioritize(&inventory, &asks, &holds, names);
+    let most = points.iter().copied().max().unwrap_or(0);
+    let best = names
+        .iter()
+        .zip(&points)
+        .filter(|(_, points)| **points == most);
+    let best = best.map(|(name, _)| name.as_ref());
+    app.recent.lock().note(now, pod, request, best);
+    points
 }
 
-fn answer<T, R: serde::Serialize>(
+fn uid<'a>(asked: &'a Asked<'_>) -> &'a str {
+    let pod = asked.pod.as_ref();
+    pod.and_then(|pod| pod.metadata.uid.as_deref())
+        .unwrap_or_default()
+}
+
+async fn preempt(State(app): State<Arc<App>>, body: Body) -> Response {
+    respond(&app, "preempt", body, |body| {
+        let Json(args) = Json::<ExtenderPreemptionArgs>::from_bytes(body)?;
+        let inventory = app.inventory.read();
+        let asks = match app.cannot_decide() {
+            Some(error) => Asks::Unknown(error),
+            None => Asks::of(&inventory, app.strategy, args.pod.as_ref()),
+        };
+        let result = decide::preempt(&inventory, &asks, args);
+        Ok(serde_json::to_vec(&result).unwrap_or_default())
+    })
+    .await
+}
+
+/// Takes the body in, has it answered with JSON, maps what goes wrong to a status and a sentence.
+async fn respond(
     app: &App,
     operation: &'static str,
-    body: Body<T>,
-    decide: impl FnOnce(T) -> R,
+    body: Body,
+    answer: impl FnOnce(&[u8]) -> Result<Vec<u8>, JsonRejection>,
 ) -> Response {
     let timer = app.requests.start(operation);
-    match body {
-        Ok(Json(args)) => {
-            let response = Json(decide(args)).into_response();
+    let answered = match body::collect(body, &app.bodies).await {
+        Ok(body) => answer(&body.bytes).map_err(|why| (why.status(), why.body_text())),
+        Err(refused) => Err((refused.status(), refused.to_string())),
+    };
+    match answered {
+        Ok(json) => {
             timer.finish("ok");
-            response
+            ([(CONTENT_TYPE, "application/json")], json).into_response()
         }
-        Err(rejection) => {
-            tracing::warn!(operation, error = %rejection.body_text(), "request is not understood");
+        Err((status, why)) => {
+            tracing::warn!(operation, error = %why, "request is not understood");
             timer.finish(Category::Invalid.as_str());
-            (rejection.status(), rejection.body_text()).into_response()
+            (status, why).into_response()
         }
     }
 }
 
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod preempt_tests;
 #[cfg(test)]
 mod tests;

@@ -95,11 +95,12 @@ impl Inventory {
     /// What the pod asks of us; `None` if none of its volumes is ours. The strategy is the default, for the caller to set.
     pub fn pod_request(&self, pod: &Pod) -> Result<Option<Request>, Unknown> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+        let uid = pod.metadata.uid.as_deref();
         let mut volumes = BTreeMap::new();
         for (claim, ephemeral) in claims_of(pod) {
             let key = Key::namespaced(namespace, claim);
             let volume = self.volume(&key, |facts| {
-                let ours = pod.metadata.uid.is_none() || facts.controller == pod.metadata.uid;
+                let ours = uid.is_none() || facts.controller().map(|owner| &**owner) == uid;
                 if ephemeral && !ours {
                     Err(Unknown::NotOwned { claim: shown(&key) })
                 } else {
@@ -133,8 +134,7 @@ impl Inventory {
 
     fn binds_at_once(&self, key: &Key) -> bool {
         let class = self
-            .claims
-            .get(key)
+            .claim(key)
             .and_then(|facts| self.classes.get(facts.class.as_ref()?));
         class
             .and_then(|class| class.ours.as_ref())
@@ -147,7 +147,7 @@ impl Inventory {
         check: impl Fn(&ClaimFacts) -> Result<(), Unknown>,
     ) -> Result<Option<Volume>, Unknown> {
         let claim = shown(key);
-        let Some(facts) = self.claims.get(key) else {
+        let Some(facts) = self.claim(key) else {
             return Err(Unknown::ClaimMissing { claim });
         };
         check(facts)?;
@@ -216,11 +216,10 @@ impl Inventory {
             })
             .collect();
         if copies.is_empty() {
-            let planned = facts.nodes.iter().cloned().collect::<BTreeSet<_>>();
+            let planned = facts.nodes.as_slice().iter();
             copies = planned
-                .into_iter()
                 .map(|node| Replica {
-                    node,
+                    node: node.clone(),
                     state: ReplicaState::Syncing,
                 })
                 .collect();
@@ -240,7 +239,7 @@ impl Inventory {
         ours: &OurClass,
     ) -> Result<NewVolume, Unknown> {
         let claim = || shown(key);
-        let size = facts.size.clone().map_err(|source| Unknown::SizeWrong {
+        let size = facts.size().map_err(|source| Unknown::SizeWrong {
             claim: claim(),
             source,
         })?;
@@ -250,7 +249,7 @@ impl Inventory {
             source,
         };
         let asked = ours.asked.clone().map_err(wrong)?;
-        let source = match &facts.source {
+        let source = match facts.source() {
             None => None,
             Some(Source::Other(kind)) => {
                 return Err(Unknown::SourceKind {
@@ -267,6 +266,7 @@ impl Inventory {
             copies: asked.copies,
             source,
             anywhere: facts.anywhere,
+            strategy: asked.strategy,
         })
     }
 

@@ -47,34 +47,37 @@ pub fn choose(
     };
     let check = !matches!(candidates, Candidates::Selected(_));
     let mut evaluator = Evaluator::new(cluster, request);
-    let mut best: Option<Placement> = None;
-    let mut nodes = Vec::new();
-    for name in names {
-        if let Some(reason) = check.then(|| kept_out(cluster, request, &name)).flatten() {
-            nodes.push((name, vec![reason]));
+    let mut best: Option<(Score, Name)> = None;
+    for name in &names {
+        let Some(id) = cluster.id(name) else { continue };
+        if check && kept_out(cluster, request, name).is_some() {
             continue;
         }
-        match evaluator.verdict(&name) {
-            Verdict::Fit { score, plan } => {
-                let better = best
-                    .as_ref()
-                    .is_none_or(|best| (score, &best.node) > (best.score, &name));
-                if better {
-                    best = Some(Placement {
-                        node: name,
-                        score,
-                        plan,
-                    });
-                }
+        if let Ok(score) = evaluator.look(id) {
+            let better = |(than, other): &(Score, Name)| (score, other) > (*than, name);
+            if best.as_ref().is_none_or(better) {
+                best = Some((score, name.clone()));
             }
-            Verdict::NoFit { reasons } => nodes.push((name, reasons)),
         }
     }
-    best.ok_or_else(|| {
-        nodes.sort_by(|a, b| a.0.cmp(&b.0));
-        nodes.dedup_by(|a, b| a.0 == b.0);
-        Refusal { nodes }
-    })
+    let verdict = best.map(|(_, node)| (evaluator.verdict(&node), node));
+    if let Some((Verdict::Fit { score, plan }, node)) = verdict {
+        return Ok(Placement { node, score, plan });
+    }
+    let mut nodes: Vec<_> = names
+        .into_iter()
+        .map(|name| {
+            let kept_out = check.then(|| kept_out(cluster, request, &name)).flatten();
+            let reasons = kept_out.map_or_else(
+                || evaluator.score(&name).err().unwrap_or_default(),
+                |reason| vec![reason],
+            );
+            (name, reasons)
+        })
+        .collect();
+    nodes.sort_by(|a, b| a.0.cmp(&b.0));
+    nodes.dedup_by(|a, b| a.0 == b.0);
+    Err(Refusal { nodes })
 }
 
 fn kept_out(cluster: &Cluster, request: &Request, name: &str) -> Option<Reason> {

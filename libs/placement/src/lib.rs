@@ -11,24 +11,30 @@ mod choose;
 mod cluster;
 mod evaluate;
 mod further;
+mod lacks;
 mod local;
 mod pack;
+mod places;
+mod quick;
 mod reason;
 mod request;
+mod rows;
 mod score;
 pub mod selector;
 mod units;
 
 pub use choose::{Candidates, Placement, Refusal, choose, grow};
 pub use cluster::{
-    Cluster, Name, Node, Pool, PoolClass, PoolHealth, Reservation, Room, StorageState, ThinPool,
+    Cluster, Labels, Name, Node, NodeId, Pool, PoolClass, PoolHealth, Reservation, Room,
+    StorageState, ThinPool,
 };
 pub use evaluate::{Evaluator, Plan, Verdict, VolumePlan, evaluate};
 pub use further::Place;
+pub use lacks::{Best, Lacks};
 pub use reason::{Exclusions, Lack, Reason, Sentence};
 pub use request::{
     BoundVolume, NewVolume, Replica, ReplicaState, Request, Strategy, Volume, VolumeKind,
 };
-pub use score::Score;
+pub use score::{Hold, Score};
 pub use selector::Constraints;
 pub use units::Bytes;

@@ -7,7 +7,7 @@ use crate::cluster::{Name, Node, Pool, PoolHealth, Room};
 use crate::pack::{Bin, Item, Packing, pack};
 use crate::reason::{Lack, Reason};
 use crate::request::{NewVolume, Request, Strategy, Volume};
-use crate::score::RoomLeft;
+use crate::score::{Held, Left, Needed, OfClass, strategy_of};
 use crate::units::Bytes;
 
 /// A new volume of the request.
@@ -35,20 +35,20 @@ pub(crate) fn wanted(request: &Request) -> Vec<Wanted<'_>> {
 /// Where each wanted volume goes on the node (index into `node.pools`), and what that leaves.
 pub(crate) struct Local {
     pub(crate) pools: Vec<usize>,
-    pub(crate) room: RoomLeft,
-    pub(crate) health: PoolHealth,
+    pub(crate) left: Left,
 }
 
-/// Places one copy of each wanted volume on this node, or says everything that stands against it.
+/// Places one copy of each wanted volume on this node, or says everything that stands against it. `held`: for others, which
+/// matters only for what is left.
 pub(crate) fn place(
     request: &Request,
     wanted: &[Wanted<'_>],
     node: &Node,
+    held: Held,
 ) -> Result<Local, Vec<Reason>> {
     let mut plan = Local {
         pools: vec![0; wanted.len()],
-        room: RoomLeft::ALL,
-        health: PoolHealth::Healthy,
+        left: Left::ALL,
     };
     let mut reasons = Vec::new();
     for (i, one) in wanted.iter().enumerate() {
@@ -65,11 +65,14 @@ pub(crate) fn place(
                 class,
                 claims: claims(wanted, &mine),
             }]),
-            (Some(pool), None) => into_one_pool(request, wanted, &mine, node, pool, &mut plan),
-            (Some(_), Some(_)) => into_several_pools(request, wanted, &mine, node, &mut plan),
+            (Some(pool), None) => {
+                into_one_pool(request, wanted, &mine, node, pool, &mut plan.pools)
+            }
+            (Some(_), Some(_)) => into_several_pools(request, wanted, &mine, node, &mut plan.pools),
         };
-        if let Err(mut why) = done {
-            reasons.append(&mut why);
+        match done {
+            Ok(()) => account(request, wanted, &mine, node, held.of(class), &mut plan),
+            Err(mut why) => reasons.append(&mut why),
         }
     }
     if let Some(limit) = node.volume_limit {
@@ -105,7 +108,7 @@ fn into_one_pool(
     mine: &[usize],
     node: &Node,
     index: usize,
-    plan: &mut Local,
+    places: &mut [usize],
 ) -> Result<(), Vec<Reason>> {
     let pool = &node.pools[index];
     let room = node.room(pool, |held| request.owns(held));
@@ -114,9 +117,8 @@ fn into_one_pool(
         return Err(reasons);
     }
     for &k in mine {
-        plan.pools[k] = index;
+        places[k] = index;
     }
-    account(wanted, mine, pool, &room, plan);
     Ok(())
 }
 
@@ -200,21 +202,48 @@ fn need(wanted: &[Wanted<'_>], mine: &[usize], pool: &Pool, thin: bool) -> (Byte
     })
 }
 
-/// Takes note of what is left in a pool that got these volumes.
-fn account(wanted: &[Wanted<'_>], mine: &[usize], pool: &Pool, room: &Room, plan: &mut Local) {
-    plan.health = plan.health.min(pool.health);
-    let (thick, thick_count) = need(wanted, mine, pool, false);
-    if let (true, Some(free), Some(total)) = (thick_count > 0, room.free, pool.total) {
-        plan.room = plan
-            .room
-            .min(RoomLeft::of(free.saturating_sub(thick), total));
+/// Takes note of what volumes of one class, which have their pools, leave in the pools of that class together. It does not
+/// matter which pool got which, so that more room in any of them never looks like less.
+fn account(
+    request: &Request,
+    wanted: &[Wanted<'_>],
+    mine: &[usize],
+    node: &Node,
+    held: Needed,
+    plan: &mut Local,
+) {
+    let (mut pools, mut needed) = (OfClass::default(), Needed::default());
+    let mut health = PoolHealth::Healthy;
+    let Some(&first) = mine.first() else {
+        return;
+    };
+    let class = wanted[first].new.class;
+    for (index, pool) in node.pools.iter().enumerate() {
+        if pool.class != class || pool.health == PoolHealth::Failed {
+            continue;
+        }
+        let room = node.room(pool, |held| request.owns(held));
+        if let (Some(free), Some(total)) = (room.free, pool.total) {
+            pools.free = pools.free + free;
+            pools.total = pools.total + total;
+        }
+        if let (Some(free), Some(thin)) = (room.thin_free, pool.thin) {
+            pools.thin_free = pools.thin_free + free;
+            pools.thin_limit = pools.thin_limit + thin.limit;
+        }
+        let here: Vec<usize> = mine
+            .iter()
+            .copied()
+            .filter(|&k| plan.pools[k] == index)
+            .collect();
+        needed.thick = needed.thick + need(wanted, &here, pool, false).0;
+        needed.thin = needed.thin + need(wanted, &here, pool, true).0;
+        if !here.is_empty() {
+            health = health.min(pool.health);
+        }
     }
-    let (thin, thin_count) = need(wanted, mine, pool, true);
-    if let (true, Some(free), Some(thin_pool)) = (thin_count > 0, room.thin_free, pool.thin) {
-        plan.room = plan
-            .room
-            .min(RoomLeft::of(free.saturating_sub(thin), thin_pool.limit));
-    }
+    let strategy = strategy_of(mine.iter().map(|&k| wanted[k].new), request.strategy);
+    plan.left.take(&pools, needed, held, health, strategy);
 }
 
 fn into_several_pools(
@@ -222,14 +251,15 @@ fn into_several_pools(
     wanted: &[Wanted<'_>],
     mine: &[usize],
     node: &Node,
-    plan: &mut Local,
+    places: &mut [usize],
 ) -> Result<(), Vec<Reason>> {
     let Some(&first) = mine.first() else {
         return Ok(());
     };
     let class = wanted[first].new.class;
     let of_class = (0..node.pools.len()).filter(|&p| node.pools[p].class == class);
-    let pools = pools_by_preference(request, node, of_class);
+    let strategy = strategy_of(mine.iter().map(|&k| wanted[k].new), request.strategy);
+    let pools = pools_by_preference(request, strategy, node, of_class);
     let mut reasons = Vec::new();
     let mut items = Vec::with_capacity(mine.len());
     for &k in mine {
@@ -264,19 +294,8 @@ fn into_several_pools(
             volumes: mine.len(),
         }]),
         Packing::Found(found) => {
-            for (b, (index, pool, room)) in pools.iter().enumerate() {
-                let here: Vec<usize> = mine
-                    .iter()
-                    .zip(&found)
-                    .filter(|(_, at)| **at == b)
-                    .map(|(&k, _)| k)
-                    .collect();
-                for &k in &here {
-                    plan.pools[k] = *index;
-                }
-                if !here.is_empty() {
-                    account(wanted, &here, pool, room, plan);
-                }
+            for (&k, bin) in mine.iter().zip(found) {
+                places[k] = pools[bin].0;
             }
             Ok(())
         }
@@ -286,6 +305,7 @@ fn into_several_pools(
 /// Healthy before degraded, then by room left as the strategy has it, then by name.
 pub(crate) fn pools_by_preference<'n>(
     request: &Request,
+    strategy: Strategy,
     node: &'n Node,
     which: impl Iterator<Item = usize>,
 ) -> Vec<(usize, &'n Pool, Room)> {
@@ -295,7 +315,7 @@ pub(crate) fn pools_by_preference<'n>(
     };
     let mut pools: Vec<_> = which.map(with_room).collect();
     pools.sort_by(|(_, a, room_a), (_, b, room_b)| {
-        let by_room = match request.strategy {
+        let by_room = match strategy {
             Strategy::Spread => room_b.free.cmp(&room_a.free),
             Strategy::BinPack => room_a.free.cmp(&room_b.free),
         };

@@ -127,13 +127,16 @@ pub struct Exclusions {
 
 impl Reason {
     /// Whether removing pods from the node could cure it: only room can be freed so (generic ephemeral volumes go with
-    /// their pod). What is elsewhere, missing or broken stays so.
+    /// their pod), and no more than there is in all. What is elsewhere, missing or broken stays so.
     #[must_use]
     pub fn curable_by_preemption(&self) -> bool {
         match self {
-            Self::NodeFull { .. } | Self::NoPacking { .. } => true,
+            Self::NodeFull { volumes, limit, .. } => volumes <= limit,
+            Self::NoPacking { .. } => true,
             Self::Pool { lack, .. } => match lack {
-                Lack::Room { .. } | Lack::ThinRoom { .. } | Lack::Slots { .. } => true,
+                Lack::Room { needed, total, .. } => needed <= total,
+                Lack::ThinRoom { needed, limit, .. } => needed <= limit,
+                Lack::Slots { volumes, limit, .. } => volumes <= limit,
                 Lack::Pool
                 | Lack::Health
                 | Lack::Capacity

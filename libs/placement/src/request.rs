@@ -13,6 +13,7 @@ pub struct Request {
     ///
     /// [`Candidates`]: crate::Candidates
     pub constraints: Constraints,
+    /// For volumes that don't say it themselves.
     pub strategy: Strategy,
 }
 
@@ -102,6 +103,8 @@ pub struct NewVolume {
     pub source: Option<Vec<Name>>,
     /// Further copies disregard the pod's selector, affinity and tolerations.
     pub anywhere: bool,
+    /// As the volume's class has it; `None`: as the request has it.
+    pub strategy: Option<Strategy>,
 }
 
 impl NewVolume {
@@ -115,6 +118,7 @@ impl NewVolume {
             copies: 1,
             source: None,
             anywhere: false,
+            strategy: None,
         }
     }
 }

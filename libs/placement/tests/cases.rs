@@ -350,12 +350,15 @@ fn the_refusal_of_further_copies_counts_causes() {
         value: "gpu".into(),
         effect: Effect::NoSchedule,
     });
-    nodes[4].labels.insert("disk".into(), "slow".into());
+    let label = |node: &mut Node, value: &str| {
+        std::sync::Arc::make_mut(&mut node.labels).insert("disk".into(), value.into());
+    };
+    label(&mut nodes[4], "slow");
     for node in nodes
         .iter_mut()
         .filter(|node| !node.labels.contains_key("disk"))
     {
-        node.labels.insert("disk".into(), "fast".into());
+        label(node, "fast");
     }
     nodes.push(Node::new("n7"));
     let constraints = Constraints {
