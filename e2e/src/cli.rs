@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::scenario::{self, Arguments};
 use crate::shelf::{Kind, parse_size};
 use crate::up::{self, Options};
-use crate::{bench, demo, down, synth};
+use crate::{bench, demo, down, sim, synth};
 
 /// A real Kubernetes cluster on this machine: User Mode Linux nodes with LVM and device-mapper, and Hawser on them
 #[derive(Debug, Parser)]
@@ -45,6 +45,9 @@ enum Command {
     Bench,
     /// Write a made-up cluster of any size to a file, for `scheduler-extender --cluster-from`; needs no lab
     Synth(synth::Options),
+    /// A cluster of simulated nodes: what takes hundreds of them
+    #[command(subcommand)]
+    Sim(sim::Command),
     #[command(flatten)]
     Running(Running),
 }
@@ -155,6 +158,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
                 written.bytes >> 20
             ));
         }
+        Command::Sim(command) => sim::run(&place, &command, &progress)?,
         Command::Running(command) => {
             return on_running(&Lab::open(&place)?, command, &progress);
         }

@@ -26,6 +26,7 @@ mod ready;
 mod root_fs;
 mod scenario;
 mod shelf;
+mod sim;
 mod state;
 mod synth;
 mod template;

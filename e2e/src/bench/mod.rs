@@ -2,7 +2,7 @@
 
 mod fio;
 mod memory;
-mod table;
+pub(crate) mod table;
 mod volume;
 
 use std::time::Duration;
