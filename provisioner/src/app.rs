@@ -17,6 +17,7 @@ use crate::{
     controllers,
     csi::{identity::Slot, server},
     objects::Permit,
+    reserve::takeover,
     state::{Settings, State},
 };
 
@@ -79,6 +80,10 @@ pub async fn lead(
     let state = State::start(client, permit, settings, shutdown, health, metrics);
     while !state.is_serving() && !shutdown.is_stopping() {
         tokio::time::sleep(SYNC_POLL).await;
+    }
+    let taking = takeover::until_done(&state);
+    if shutdown.token().run_until_cancelled(taking).await != Some(true) {
+        return state;
     }
     controllers::start(&state, shutdown);
     slot.fill(state.clone());

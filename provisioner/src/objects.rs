@@ -8,65 +8,20 @@ use hawser_api::{
     LocalDiskClaim, LocalVolume, LocalVolumeExpand, LocalVolumeGroup, LocalVolumeReplica,
 };
 use hawser_runtime::{
-    error::Category, index::Key, lease::Leader, patch::merge_diff, store::Store, telemetry::chain,
+    index::{Index, Key},
+    lease::Leader,
+    store::Store,
 };
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-    core::ClusterResourceScope,
-};
-use parking_lot::RwLock;
+use kube::{Resource, ResourceExt, core::ClusterResourceScope};
+use parking_lot::{Mutex, RwLock};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::through::Through;
-
-/// Why a write did not happen, or is not known to have happened.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WriteError {
-    #[error("this provisioner does not lead (any more); another one will carry on")]
-    NotLeader,
-    #[error("{what} changed meanwhile; trying again decides anew")]
-    Conflict { what: String },
-    #[error("{what} exists already")]
-    Exists { what: String },
-    #[error("{what} does not exist any more")]
-    Gone { what: String },
-    #[error("the API server did not answer in time to: {what}")]
-    TimedOut { what: String },
-    #[error("the API server can't be asked to {what} now: {why}")]
-    Unavailable { what: String, why: String },
-    #[error("the API server refused to {what}: {why}")]
-    Rejected { what: String, why: String },
-}
-
-impl WriteError {
-    fn of(error: &kube::Error, verb: &str, object: &str) -> Self {
-        let what = format!("{verb} {object}");
-        let why = || chain(error).to_string();
-        match Category::of_kube(error) {
-            Category::NotFound => Self::Gone {
-                what: object.to_owned(),
-            },
-            Category::AlreadyExists => Self::Exists {
-                what: object.to_owned(),
-            },
-            Category::Conflict => Self::Conflict {
-                what: object.to_owned(),
-            },
-            Category::Timeout => Self::TimedOut { what },
-            Category::Unavailable => Self::Unavailable { what, why: why() },
-            Category::Invalid
-            | Category::Unsupported
-            | Category::Precondition
-            | Category::NoRoom
-            | Category::Denied
-            | Category::Device
-            | Category::Internal => Self::Rejected { what, why: why() },
-        }
-    }
-}
+pub use crate::remote::WriteError;
+use crate::{
+    remote::{Exactly, Part, Remote},
+    through::Through,
+};
 
 /// Whether this process may write. Clones share one state.
 #[derive(Clone, Default)]
@@ -103,9 +58,10 @@ impl Permit {
 
 /// One kind: where it is read and how it is written.
 pub struct Kind<K> {
-    pub api: Api<K>,
+    remote: Arc<dyn Remote<K>>,
     pub store: Store<K>,
     through: Through<K>,
+    doubts: Mutex<Option<mpsc::UnboundedReceiver<Key>>>,
 }
 
 impl<K> Kind<K> {
@@ -121,6 +77,7 @@ pub trait Managed:
     Resource<DynamicType = (), Scope = ClusterResourceScope>
     + Clone
     + Debug
+    + PartialEq
     + Serialize
     + DeserializeOwned
     + Send
@@ -128,6 +85,8 @@ pub trait Managed:
     + 'static
 {
     fn of(objects: &Objects) -> &Kind<Self>;
+    /// Whether the two have the same status.
+    fn same_status(&self, other: &Self) -> bool;
 }
 
 /// All kinds that the provisioner writes.
@@ -145,6 +104,10 @@ macro_rules! managed {
         $(impl Managed for $kind {
             fn of(objects: &Objects) -> &Kind<Self> {
                 &objects.$field
+            }
+
+            fn same_status(&self, other: &Self) -> bool {
+                self.status == other.status
             }
         })*
     };
@@ -171,63 +134,43 @@ pub fn is_object_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-fn named<K: Managed>(name: &str) -> String {
-    format!("{} {name}", K::kind(&()))
-}
-
 impl<K> Kind<K>
 where
-    K: Resource<DynamicType = (), Scope = ClusterResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
+    K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + Send + Sync + 'static,
 {
-    /// Doubts of the index (see [`Through::new`]) are resolved by asking the server, in a task that ends with the index.
+    /// On `remote`, folded into what `index` makes of the store.
     pub fn new(
-        client: &Client,
-        index: impl FnOnce(Store<K>) -> Arc<dyn hawser_runtime::index::Index<K>>,
+        remote: Arc<dyn Remote<K>>,
+        index: impl FnOnce(Store<K>) -> Arc<dyn Index<K>>,
     ) -> Self {
         let store = Store::new();
         let (through, doubts) = Through::new(index(store.clone()));
-        let api: Api<K> = Api::all(client.clone());
-        tokio::spawn(resolve(api.clone(), through.clone(), doubts));
         Self {
-            api,
+            remote,
             store,
             through,
+            doubts: Mutex::new(Some(doubts)),
         }
     }
-}
 
-async fn resolve<K>(api: Api<K>, through: Through<K>, mut doubts: mpsc::UnboundedReceiver<Key>)
-where
-    K: Resource<DynamicType = (), Scope = ClusterResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    while let Some(key) = doubts.recv().await {
-        match api.get_opt(&key.name).await {
-            Ok(Some(object)) => drop(through.confirmed(object)),
-            Ok(None) => through.removed(&key, None),
-            Err(error) => {
-                tracing::warn!(object = %key, error = %chain(&error), "can't tell whether the object exists");
+    /// Resolves doubts of the index (see [`Through::new`]) by asking the server. Ends with the index; to be called once.
+    pub fn resolve_doubts(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (doubts, through) = (self.doubts.lock().take(), self.through.clone());
+        let remote = self.remote.clone();
+        async move {
+            let Some(mut doubts) = doubts else { return };
+            while let Some(key) = doubts.recv().await {
+                let known = through.known(&key);
+                match remote.get(&key.name).await {
+                    Ok(Some(object)) => drop(through.confirmed(object)),
+                    Ok(None) => through.absent(&key, known),
+                    Err(error) => {
+                        tracing::warn!(object = %key, %error, "can't tell whether the object exists");
+                    }
+                }
             }
         }
     }
-}
-
-/// Which part of an object a patch is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Object,
-    Status,
 }
 
 impl Objects {
@@ -269,17 +212,12 @@ impl Objects {
         if !is_object_name(name) {
             return Ok(None);
         }
-        let kind = K::of(self);
-        let found = kind
-            .api
-            .get_opt(name)
-            .await
-            .map_err(|e| WriteError::of(&e, "read", &named::<K>(name)))?;
+        let (kind, key) = (K::of(self), Key::cluster(name));
+        let known = kind.through.known(&key);
+        let found = kind.remote.get(name).await?;
         match &found {
             Some(object) => drop(kind.through.confirmed(object.clone())),
-            None if kind.store.get(name).is_some() => {
-                kind.through.removed(&Key::cluster(name), None);
-            }
+            None if kind.store.get(name).is_some() => kind.through.absent(&key, known),
             None => {}
         }
         Ok(found)
@@ -289,9 +227,7 @@ impl Objects {
     pub async fn create<K: Managed>(&self, object: &K) -> Result<K, WriteError> {
         self.check()?;
         let kind = K::of(self);
-        let name = object.name_any();
-        let created = kind.api.create(&PostParams::default(), object).await;
-        let created = created.map_err(|e| WriteError::of(&e, "create", &named::<K>(&name)))?;
+        let created = kind.remote.create(object).await?;
         kind.through.confirmed(created.clone());
         Ok(created)
     }
@@ -304,6 +240,9 @@ impl Objects {
     ) -> Result<K, WriteError> {
         let mut wanted = seen.clone();
         change(&mut wanted);
+        if *seen == wanted {
+            return Ok(wanted);
+        }
         self.send(seen, &wanted, Part::Object).await
     }
 
@@ -315,38 +254,29 @@ impl Objects {
     ) -> Result<K, WriteError> {
         let mut wanted = seen.clone();
         change(&mut wanted);
+        if seen.same_status(&wanted) {
+            return Ok(wanted);
+        }
         self.send(seen, &wanted, Part::Status).await
     }
 
     async fn send<K: Managed>(&self, seen: &K, wanted: &K, part: Part) -> Result<K, WriteError> {
-        let name = seen.name_any();
-        let value = |object: &K| -> Result<Value, WriteError> {
-            let broken = |e: serde_json::Error| WriteError::Rejected {
-                what: format!("write {}", named::<K>(&name)),
-                why: e.to_string(),
-            };
-            let mut value = serde_json::to_value(object).map_err(broken)?;
-            if part == Part::Status {
-                value =
-                    json!({ "status": value.get("status").cloned().unwrap_or_else(|| json!({})) });
-            }
-            Ok(value)
-        };
-        // A status that was never written differs from an empty one.
-        let Some(mut patch) = merge_diff(&value(seen)?, &value(wanted)?) else {
-            return Ok(seen.clone());
-        };
         self.check()?;
-        patch["metadata"]["resourceVersion"] = json!(seen.resource_version());
-        let kind = K::of(self);
-        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
-        let written = match part {
-            Part::Object => kind.api.patch(&name, &params, &patch).await,
-            Part::Status => kind.api.patch_status(&name, &params, &patch).await,
-        };
-        let written = written.map_err(|e| WriteError::of(&e, "change", &named::<K>(&name)))?;
-        self.fold(&written);
-        Ok(written)
+        let (kind, key) = (K::of(self), Key::of(seen));
+        let known = kind.through.known(&key);
+        match kind.remote.change(seen, wanted, part).await {
+            Ok(written) => {
+                self.fold(&written);
+                Ok(written)
+            }
+            Err(error) => {
+                // The index may have it from an answer that its deletion had overtaken.
+                if matches!(error, WriteError::Gone { .. }) {
+                    kind.through.absent(&key, known);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Folds in an answer; an object that was marked for deletion and has lost its last finalizer is gone with that answer.
@@ -361,33 +291,23 @@ impl Objects {
 
     /// Asks for the object's deletion; one that has finalizers stays for now. Fine if it is gone already.
     pub async fn delete<K: Managed>(&self, seen: &K) -> Result<(), WriteError> {
+        self.delete_exactly(seen, Exactly::ThisObject).await
+    }
+
+    /// As [`Objects::delete`], with a choice of what counts as the same.
+    pub async fn delete_exactly<K: Managed>(
+        &self,
+        seen: &K,
+        exactly: Exactly,
+    ) -> Result<(), WriteError> {
         self.check()?;
         let kind = K::of(self);
-        let name = seen.name_any();
-        let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: seen.uid(),
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
-        };
-        match kind.api.delete(&name, &params).await {
-            Ok(answer) => {
-                match answer.left() {
-                    Some(object) if !object.finalizers().is_empty() => kind.through.wrote(object),
-                    Some(object) => kind.through.removed(&Key::cluster(&name), Some(&object)),
-                    None => kind.through.removed(&Key::cluster(&name), Some(seen)),
-                }
-                Ok(())
-            }
-            Err(error) => {
-                let error = WriteError::of(&error, "delete", &named::<K>(&name));
-                if matches!(error, WriteError::Gone { .. }) {
-                    kind.through.removed(&Key::cluster(&name), Some(seen));
-                    return Ok(());
-                }
-                Err(error)
-            }
+        let key = Key::cluster(seen.name_any());
+        match kind.remote.delete(seen, exactly).await {
+            Ok(Some(left)) => kind.through.wrote(left),
+            Ok(None) | Err(WriteError::Gone { .. }) => kind.through.removed(&key, Some(seen)),
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 }

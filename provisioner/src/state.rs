@@ -18,7 +18,7 @@ use hawser_runtime::{
     store::{Groups, Store},
 };
 use k8s_openapi::api::{
-    core::v1::{Node, PersistentVolume},
+    core::v1::{Node, PersistentVolume, Pod},
     storage::v1::{CSIStorageCapacity, StorageClass},
 };
 use kube::{Api, Client, Resource, ResourceExt, runtime::watcher};
@@ -28,8 +28,11 @@ use tokio::sync::watch;
 use crate::{
     capacity,
     guard::Guards,
-    objects::{Kind, Objects, Permit},
+    objects::{Kind, Objects, Permit, WriteError},
+    remote::{self, Outside, Remotes},
+    reserve::Unsettled,
     since::Since,
+    waiting::Waiting,
 };
 
 /// What can be set.
@@ -43,7 +46,7 @@ pub struct Settings {
     pub ready_timeout: Duration,
     /// How long a node may report without interruption that it can't do its part before that is taken for its answer.
     pub patience: Duration,
-    /// How often open reservations are looked at: pods and claims are not watched, for they are many and this is rare.
+    /// How often open reservations are looked at though nothing was heard of their pods: claims are not watched.
     pub reservation_check: Duration,
     /// How long a reservation holds although no scheduler has chosen a node for its claim.
     pub unclaimed: Duration,
@@ -61,7 +64,8 @@ impl Settings {
             ready_timeout: Duration::from_secs(50),
             // Longer than a tool's retry, shorter than a scheduler that waits.
             patience: Duration::from_secs(10),
-            reservation_check: Duration::from_secs(5),
+            // A watch tells of pods that go, and calls tell of pods that go elsewhere: this is the backstop.
+            reservation_check: Duration::from_secs(15),
             // kube-scheduler writes its choice to all claims of a pod within moments: this only covers a slow one, and claims
             // that have no pod.
             unclaimed: Duration::from_secs(60),
@@ -190,12 +194,24 @@ pub struct Queues {
     pub bindings: Queue<String>,
 }
 
+/// The epoch of our reservations (see `decide::fence`): a name that no other process has, not even the next one of our identity,
+/// and a number if it was renewed.
+struct Epoch {
+    base: String,
+    now: Mutex<(u32, Arc<str>)>,
+}
+
 /// Everything shared.
 pub struct State {
     pub client: Client,
     pub settings: Settings,
+    epoch: Epoch,
     pub objects: Objects,
+    /// What else is asked of the API server.
+    pub outside: Arc<dyn Outside>,
     pub inventory: Shared,
+    /// The pods that wait for a node, as far as the watch has told.
+    pub waiting: Waiting,
     pub storage_nodes: Store<LocalStorageNode>,
     pub persistent: Store<PersistentVolume>,
     pub classes: Store<StorageClass>,
@@ -203,8 +219,9 @@ pub struct State {
     pub events: Recorder,
     /// One CSI call at a time for a volume.
     pub guards: Guards,
-    /// Held while room is looked at and taken, never while waiting for a node.
-    pub placing: tokio::sync::Mutex<()>,
+    /// Held while room is looked at and taken, never while waiting for a node. In it: writes of which it is not known whether
+    /// they took room.
+    pub placing: tokio::sync::Mutex<Unsettled>,
     pub queues: Queues,
     /// Since when expansions fail.
     pub(crate) failing: Since,
@@ -213,7 +230,22 @@ pub struct State {
     health: Health,
     replicas_by_volume: Groups<LocalVolumeReplica, String>,
     groups_by_volume: Groups<LocalVolumeGroup, String>,
+    groups_by_pod: Arc<Groups<LocalVolumeGroup, String>>,
+    groups_by_base: Groups<LocalVolumeGroup, String>,
     persistent_by_handle: Groups<PersistentVolume, String>,
+}
+
+/// `namespace/pod`, as a group names its pod.
+fn pods_of(group: &LocalVolumeGroup) -> Vec<String> {
+    let (namespace, pods) = (&group.spec.namespace, group.spec.pods.iter());
+    pods.map(|pod| format!("{namespace}/{pod}")).collect()
+}
+
+/// What a group may be called after: its name, or its name without the last part (see `decide::reserve::group_names`).
+fn bases_of(group: &LocalVolumeGroup) -> Vec<String> {
+    let name = group.name_any();
+    let shorter = name.rsplit_once('-').map(|(base, _)| base.to_owned());
+    [Some(name), shorter].into_iter().flatten().collect()
 }
 
 impl State {
@@ -228,19 +260,50 @@ impl State {
         health: &Health,
         metrics: &Metrics,
     ) -> Arc<Self> {
+        let remotes = Remotes::of(&client, &settings.namespace);
+        let events = Recorder::new(
+            client.clone(),
+            names::managers::PROVISIONER,
+            settings.identity.clone(),
+            shutdown,
+        );
+        let epoch = format!("{}/{}", settings.identity, uuid::Uuid::new_v4());
+        let state = Self::assemble(client, &remotes, permit, (settings, epoch), events, health);
+        let objects = &state.objects;
+        tokio::spawn(objects.volumes.resolve_doubts());
+        tokio::spawn(objects.replicas.resolve_doubts());
+        tokio::spawn(objects.groups.resolve_doubts());
+        tokio::spawn(objects.expansions.resolve_doubts());
+        tokio::spawn(objects.disk_claims.resolve_doubts());
+        state.watch(&Watches::new(shutdown, health, metrics));
+        state
+    }
+
+    /// The indexes, empty and not watched yet: for [`State::start`], and for tests that feed them by hand.
+    #[must_use]
+    pub fn assemble(
+        client: Client,
+        remotes: &Remotes,
+        permit: Permit,
+        (settings, epoch): (Settings, String),
+        events: Recorder,
+        health: &Health,
+    ) -> Arc<Self> {
         let inventory = Shared::default();
         macro_rules! kind {
-            ($kind:ty) => {
-                Kind::<$kind>::new(&client, |store| Arc::new((store, inventory.clone())))
+            ($kind:ty, $remote:ident) => {
+                Kind::<$kind>::new(remotes.$remote.clone(), |store| {
+                    Arc::new((store, inventory.clone()))
+                })
             };
         }
         let objects = Objects::new(
             permit,
-            kind!(LocalVolume),
-            kind!(LocalVolumeReplica),
-            kind!(LocalVolumeGroup),
-            Kind::<LocalVolumeExpand>::new(&client, |store| Arc::new(store)),
-            Kind::<LocalDiskClaim>::new(&client, |store| Arc::new(store)),
+            kind!(LocalVolume, volumes),
+            kind!(LocalVolumeReplica, replicas),
+            kind!(LocalVolumeGroup, groups),
+            Kind::<LocalVolumeExpand>::new(remotes.expansions.clone(), |store| Arc::new(store)),
+            Kind::<LocalDiskClaim>::new(remotes.disk_claims.clone(), |store| Arc::new(store)),
         );
         let persistent = Store::<PersistentVolume>::new();
         let state = Arc::new(Self {
@@ -255,19 +318,18 @@ impl State {
                     .map(|m| m.local_volume.clone())
                     .collect()
             }),
+            groups_by_pod: Arc::new(objects.groups.store.group_by(pods_of)),
+            groups_by_base: objects.groups.store.group_by(bases_of),
             persistent_by_handle: persistent
                 .group_by(|p| handle_of(p).map(str::to_owned).into_iter().collect()),
-            events: Recorder::new(
-                client.clone(),
-                names::managers::PROVISIONER,
-                settings.identity.clone(),
-                shutdown,
-            ),
+            events,
+            outside: remotes.outside.clone(),
+            waiting: Waiting::default(),
             storage_nodes: Store::new(),
             classes: Store::new(),
             capacities: Store::new(),
             guards: Guards::default(),
-            placing: tokio::sync::Mutex::new(()),
+            placing: tokio::sync::Mutex::default(),
             queues: Queues::default(),
             failing: Since::default(),
             unclaimed: Since::default(),
@@ -276,10 +338,13 @@ impl State {
             inventory,
             objects,
             settings,
+            epoch: Epoch {
+                now: Mutex::new((1, epoch.as_str().into())),
+                base: epoch,
+            },
             client,
         });
         state.feed_queues();
-        state.watch(&Watches::new(shutdown, health, metrics));
         state
     }
 
@@ -316,17 +381,39 @@ impl State {
             config(),
             self.objects.disk_claims.index(),
         );
-        let nodes = (self.storage_nodes.clone(), self.inventory.clone());
-        watches.watch_into(all::<LocalStorageNode>(client), config(), nodes);
+        watches.watch_into(
+            all::<LocalStorageNode>(client),
+            config(),
+            self.storage_node_index(),
+        );
         watches.watch_into(all::<Node>(client), config(), self.inventory.clone());
-        let persistent = (Ours(self.persistent.clone()), self.inventory.clone());
-        watches.watch_into(all::<PersistentVolume>(client), config(), persistent);
-        let classes = (self.classes.clone(), self.inventory.clone());
-        watches.watch_into(all::<StorageClass>(client), config(), classes);
+        watches.watch_into(
+            all::<PersistentVolume>(client),
+            config(),
+            self.persistent_index(),
+        );
+        watches.watch_into(all::<StorageClass>(client), config(), self.class_index());
+        let waiting = config().fields(remote::WAITING);
+        watches.watch_into(all::<Pod>(client), waiting, self.waiting.clone());
         let ours = config().labels(&capacity::selector());
         let api: Api<Tolerant<CSIStorageCapacity>> =
             Api::namespaced(client.clone(), &self.settings.namespace);
         watches.watch_into(api, ours, self.capacities.clone());
+    }
+
+    /// What the watch of this kind is folded into.
+    pub fn storage_node_index(&self) -> impl Index<LocalStorageNode> + use<> {
+        (self.storage_nodes.clone(), self.inventory.clone())
+    }
+
+    /// What the watch of this kind is folded into.
+    pub fn persistent_index(&self) -> impl Index<PersistentVolume> + use<> {
+        (Ours(self.persistent.clone()), self.inventory.clone())
+    }
+
+    /// What the watch of this kind is folded into.
+    pub fn class_index(&self) -> impl Index<StorageClass> + use<> {
+        (self.classes.clone(), self.inventory.clone())
     }
 
     /// Puts the names of what has changed into the queues.
@@ -371,12 +458,34 @@ impl State {
         let queues = self.queues.clone();
         self.persistent
             .on_change(move |change| queues.bindings.add(change.key.name.clone()));
+        let (queues, by_pod) = (self.queues.clone(), self.groups_by_pod.clone());
+        self.waiting.store.on_change(move |change| {
+            // A pod that has gone, or has a node.
+            if change.new.is_none() {
+                for group in by_pod.get(&change.key.to_string()) {
+                    queues.groups.add(group.name_any());
+                }
+            }
+        });
     }
 
     /// Whether calls can be served: we lead, and all indexes have had their first list.
     #[must_use]
     pub fn is_serving(&self) -> bool {
         self.objects.may_write() && self.health.not_ready().is_empty()
+    }
+
+    /// The epoch of our reservations.
+    #[must_use]
+    pub fn epoch(&self) -> Arc<str> {
+        self.epoch.now.lock().1.clone()
+    }
+
+    /// Another epoch; what was reserved counts again once it was taken over.
+    pub(crate) fn renew_epoch(&self) {
+        let mut now = self.epoch.now.lock();
+        now.0 += 1;
+        now.1 = format!("{}.{}", self.epoch.base, now.0).into();
     }
 
     /// All replicas of a volume in order of their names.
@@ -389,6 +498,12 @@ impl State {
     #[must_use]
     pub fn groups_of(&self, volume: &str) -> Vec<Arc<LocalVolumeGroup>> {
         self.groups_by_volume.get(volume)
+    }
+
+    /// The groups that are called after a pod's uid or a volume's name.
+    #[must_use]
+    pub fn groups_called(&self, base: &str) -> Vec<Arc<LocalVolumeGroup>> {
+        self.groups_by_base.get(base)
     }
 
     /// The persistent volumes with this handle; one, unless somebody made a second one by hand.
@@ -407,15 +522,14 @@ impl State {
     }
 
     /// Whether the API server says that there is no such node: certain, unlike what an index that lags says.
-    pub async fn node_is_gone(&self, name: &str) -> Result<bool, kube::Error> {
+    pub async fn node_is_gone(&self, name: &str) -> Result<bool, WriteError> {
         if self.knows_node(name) {
             return Ok(false);
         }
         if !crate::objects::is_object_name(name) {
             return Ok(true);
         }
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        Ok(nodes.get_metadata_opt(name).await?.is_none())
+        Ok(!self.outside.node_exists(name).await?)
     }
 
     /// Says on the volume, and on its claim, what happened.

@@ -94,6 +94,23 @@ impl<K: Resource<DynamicType = ()> + Send + Sync + 'static> Through<K> {
         true
     }
 
+    /// The newest version that is known of, before a read whose answer may be that there is no such object.
+    #[must_use]
+    pub fn known(&self, key: &Key) -> Option<u64> {
+        self.marks.lock().get(key).map(|mark| mark.version)
+    }
+
+    /// The API server answered a read of ours with: there is no such object. `known`: what [`Through::known`] said before the
+    /// read. If something else has been heard since, the answer may be the older news: it is doubted.
+    pub fn absent(&self, key: &Key, known: Option<u64>) {
+        if self.known(key) == known {
+            self.removed(key, None);
+        } else {
+            // The receiver only ends with the process.
+            let _ = self.doubts.send(key.clone());
+        }
+    }
+
     /// The API server let the object go, or does not have it. `last`: its last version, if known.
     pub fn removed(&self, key: &Key, last: Option<&K>) {
         let mut marks = self.marks.lock();
@@ -296,6 +313,19 @@ mod tests {
             Key::cluster("b"),
             "nothing is known of it"
         );
+    }
+
+    #[test]
+    fn an_answer_that_nothing_is_there_does_not_undo_what_was_heard_since() {
+        let (store, through, mut doubts) = a_setup();
+        let key = Key::cluster("a");
+        let before = through.known(&key);
+        through.confirmed(a_map("a", 5));
+        through.absent(&key, before);
+        assert_eq!(versions(&store), ["5"]);
+        assert_eq!(doubts.try_recv().unwrap(), key);
+        through.absent(&key, through.known(&key));
+        assert!(store.is_empty() && doubts.try_recv().is_err());
     }
 
     #[test]

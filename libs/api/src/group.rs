@@ -54,6 +54,9 @@ pub struct VolumeGroupMember {
     /// Name of the `LocalVolume`.
     #[serde(rename = "localvolume", skip_serializing_if = "String::is_empty")]
     pub local_volume: String,
+    /// The nodes of its copies, if not all of the group's. An addition of Hawser.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
     /// The pool in which room is reserved. An addition of Hawser.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub pool_name: String,

@@ -57,10 +57,16 @@ pub mod annotations {
     pub const CLAIM: &str = "hawser.io/claim";
     /// On a replica: counts the generations of a volume's copies.
     pub const GENERATION: &str = "hawser.io/generation";
-    /// On a replica that was made anew, `true`: the copy was there before, so its node must find it and not make an empty one.
+    /// On a replica, `true`: the copy was made before (its object is made anew), so its node must find it and not make an empty one.
     pub const EXISTING: &str = "hawser.io/existing";
     /// On a volume whose name had to be derived: the name that CSI asked for.
     pub const CSI_NAME: &str = "hawser.io/csi-name";
+    /// On a group of volumes: the epoch of the provisioner whose reservations these are. On a replica: of who last touched it.
+    pub const EPOCH: &str = "hawser.io/epoch";
+    /// On the lease [`super::leases::RESERVATIONS`]: epochs whose reservations are being taken over, separated by commas.
+    pub const EARLIER_EPOCHS: &str = "hawser.io/earlier-epochs";
+    /// On a volume, `true`: it was made for a claim, and has never had a PersistentVolume.
+    pub const UNBOUND: &str = "hawser.io/unbound";
     /// On a class of Kubernetes, `true`: for claims that name no class.
     pub const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
     /// On a claim: the class, in the way of before `spec.storageClassName`; it wins over the field.
@@ -145,6 +151,8 @@ pub mod finalizers {
 pub mod leases {
     /// The provisioner that leads.
     pub const STORAGE_MASTER: &str = "hwameistor-local-storage-master";
+    /// Whose reservations count: its holder is an epoch, of which each provisioner begins one when it starts to lead.
+    pub const RESERVATIONS: &str = "hwameistor-local-storage-reservations";
     /// The disk manager that leads.
     pub const DISK_MASTER: &str = "hwameistor-local-disk-manager-master";
     /// The scheduler that leads.

@@ -210,3 +210,24 @@ pub struct LocalVolumeStatus {
 }
 
 resource!(LocalVolume, LocalVolumeSpec, LocalVolumeStatus);
+
+impl LocalVolume {
+    /// The nodes that shall have a copy: as recorded in detail, else the first of the nodes that were chosen.
+    #[must_use]
+    pub fn wanted_nodes(&self) -> Vec<String> {
+        let detailed: Vec<String> = self
+            .spec
+            .config
+            .iter()
+            .flat_map(|config| &config.replicas)
+            .map(|replica| replica.hostname.clone())
+            .filter(|node| !node.is_empty())
+            .collect();
+        if !detailed.is_empty() {
+            return detailed;
+        }
+        let count = usize::try_from(self.spec.replica_number.max(1)).unwrap_or(1);
+        let chosen = self.spec.accessibility.iter().flat_map(|a| &a.nodes);
+        chosen.take(count).cloned().collect()
+    }
+}

@@ -39,6 +39,8 @@ const ADDITIONS: &[(&str, &str)] = &[
         "LocalVolume",
         r#"status.conditions[].type string required {"maxLength":316,"pattern":"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"}"#,
     ),
+    ("LocalVolumeGroup", "spec.volumes[].nodes array"),
+    ("LocalVolumeGroup", "spec.volumes[].nodes[] string"),
     ("LocalVolumeGroup", "spec.volumes[].poolName string"),
     (
         "LocalVolumeGroup",

@@ -5,9 +5,9 @@
 //! does not list, and growth that has been asked for. So nothing is counted twice or not at all, whichever of the report, the
 //! replica and the volume arrives first; what has just been removed stays counted until the report says otherwise.
 //!
-//! A group's entry reserves its size on the group's nodes as long as the copy there does not exist as an object. That is decided
-//! by the replica, not by the volume: between the two objects the room would belong to nobody. An entry stops reserving when all
-//! copies of its volume exist (elsewhere), or the volume is on its way out.
+//! A group's entry reserves its size on its nodes (those of the group, unless it names its own) as long as the copy there does
+//! not exist as an object. That is decided by the replica, not by the volume: between the two objects the room would belong to
+//! nobody. An entry stops reserving when all copies of its volume exist (elsewhere), or it is taken out of its group.
 
 use hawser_placement::{Bytes, Name, Node, Pool, Reservation};
 
@@ -64,7 +64,7 @@ impl Inventory {
             for member in group
                 .members
                 .iter()
-                .filter(|member| self.is_reserved(&member.volume, node))
+                .filter(|member| member.is_for(node) && self.is_reserved(&member.volume, node))
             {
                 reservations.push(Reservation {
                     volume: member.volume.clone(),
@@ -91,7 +91,8 @@ impl Inventory {
         match self.volumes.get(volume) {
             _ if made_here => false,
             None => true,
-            Some(facts) => !facts.leaving && copies().count() < facts.replicas as usize,
+            // Also of one that is on its way out: a copy may have been recorded that is not known here yet.
+            Some(facts) => copies().count() < facts.replicas as usize,
         }
     }
 }

@@ -288,6 +288,16 @@ pub(crate) struct MemberFacts {
     pub(crate) volume: Name,
     pub(crate) pool: Name,
     pub(crate) size: Bytes,
+    /// Where its copies go; empty: on all nodes of the group.
+    pub(crate) nodes: Few,
+}
+
+impl MemberFacts {
+    /// Whether a copy goes to this node of its group.
+    pub(crate) fn is_for(&self, node: &str) -> bool {
+        let own = self.nodes.as_slice();
+        own.is_empty() || own.iter().any(|own| &**own == node)
+    }
 }
 
 impl GroupFacts {
@@ -312,12 +322,15 @@ impl GroupFacts {
                 volume: names.get(&member.local_volume),
                 pool: names.get(&member.pool_name),
                 size: Bytes::from_api(member.required_capacity_bytes),
+                nodes: member.nodes.iter().map(|node| names.get(node)).collect(),
             });
-        let members = members.collect();
-        let nodes = spec.accessibility.iter().flat_map(|a| &a.nodes);
+        let members: Vec<MemberFacts> = members.collect();
+        let of_group = spec.accessibility.iter().flat_map(|a| &a.nodes);
+        let mut nodes: Vec<Name> = of_group.map(|node| names.get(node)).collect();
+        nodes.extend(members.iter().flat_map(|member| member.nodes.as_slice()).cloned());
         Self {
             owner: format!("{}/{}", spec.namespace, pods.join(",")).into(),
-            nodes: nodes.map(|node| names.get(node)).collect(),
+            nodes: nodes.into_iter().collect(),
             members,
         }
     }

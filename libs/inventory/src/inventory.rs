@@ -49,6 +49,19 @@ impl Inventory {
         &self.cluster
     }
 
+    /// Takes a known class for one of so many copies, whatever its parameters say: for tests of what the parser of parameters
+    /// does not let through yet.
+    #[doc(hidden)]
+    pub fn assume_copies(&mut self, class: &str, copies: u8) {
+        let ours = self
+            .classes
+            .get_mut(class)
+            .and_then(|facts| facts.ours.as_mut());
+        if let Some(Ok(asked)) = ours.map(|ours| &mut ours.asked) {
+            asked.copies = copies;
+        }
+    }
+
     pub(crate) fn replicas_on(&self, node: &str) -> impl Iterator<Item = &ReplicaFacts> {
         let names = self.replicas_by_node.of(node).iter();
         names.filter_map(|name| self.replicas.get(name))

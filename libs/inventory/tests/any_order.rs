@@ -202,8 +202,10 @@ fn replica() -> BoxedStrategy<Object> {
 }
 
 fn group() -> BoxedStrategy<Object> {
-    let member = (0..VOLUMES, -4..40i64).prop_map(|(v, size)| VolumeGroupMember {
+    let own = prop::option::of((0..NODES).prop_map(|n| format!("n{n}")));
+    let member = (0..VOLUMES, -4..40i64, own).prop_map(|(v, size, own)| VolumeGroupMember {
         local_volume: format!("v{v}"),
+        nodes: own.into_iter().collect(),
         pool_name: POOL.to_owned(),
         pvc: format!("claim{v}"),
         required_capacity_bytes: size * MIB,

@@ -158,12 +158,19 @@ fn a_volume_is_counted_once_at_every_step_of_its_life() {
 }
 
 #[test]
-fn a_claim_shared_by_two_pods_is_reserved_once_and_a_leaving_volume_not_at_all() {
+fn a_claim_shared_by_two_pods_is_reserved_once_and_a_leaving_volume_until_it_has_left_its_groups() {
     let mut inventory = n1();
     inventory.apply(&group("g1", "web-1", &[("v1", 12)]));
     inventory.apply(&group("g2", "web-2", &[("v1", 16)]));
     assert_eq!(books(&inventory).1, 16);
     inventory.apply(&volume("v1", json!({ "state": "ToBeDeleted" })));
+    assert_eq!(
+        books(&inventory).1,
+        16,
+        "a copy may be on its way that is not known here"
+    );
+    inventory.apply(&group("g1", "web-1", &[]));
+    inventory.apply(&group("g2", "web-2", &[]));
     assert_eq!(books(&inventory).1, 0);
     let old: LocalVolumeGroup = object(json!({
         "metadata": { "name": "old" },
@@ -175,6 +182,29 @@ fn a_claim_shared_by_two_pods_is_reserved_once_and_a_leaving_volume_not_at_all()
         0,
         "groups of the former generation reserve nothing"
     );
+}
+
+#[test]
+fn a_member_that_names_its_nodes_is_reserved_on_those_only() {
+    let mut inventory = n1();
+    for node in ["n2", "n3"] {
+        let mut other = storage(0, 0, &[]);
+        other.metadata.name = Some(node.into());
+        inventory.apply(&other);
+        inventory.apply(&object::<Node>(json!({ "metadata": { "name": node } })));
+    }
+    let mut both = group("g", "db-0", &[("v1", 10), ("v2", 20)]);
+    both.spec.volumes[0].nodes = vec!["n1".into(), "n2".into()];
+    both.spec.volumes[1].nodes = vec!["n1".into(), "n3".into()];
+    inventory.apply(&both);
+    let reserved = |node: &str| -> Vec<String> {
+        let node = inventory.cluster().get(node).expect("the node is there");
+        let held = node.reservations.iter();
+        held.map(|held| held.volume.to_string()).collect()
+    };
+    assert_eq!(reserved("n1"), ["v1", "v2"]);
+    assert_eq!(reserved("n2"), ["v1"]);
+    assert_eq!(reserved("n3"), ["v2"]);
 }
 
 #[test]

@@ -75,6 +75,24 @@ fn places(nodes: &[Node], request: &Request, node: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
+fn room_reserved_for_a_volume_that_has_its_place_is_not_free_for_the_pods_others() {
+    let mut node = a_node("n1", vec![a_pool(SSD, Bytes::gib(10), Bytes::ZERO)]);
+    node.reservations.push(Reservation {
+        volume: "placed".into(),
+        owner: "shop/db-0".into(),
+        pool: node.pools[0].name.clone(),
+        size: Bytes::gib(6),
+        thin: false,
+    });
+    let placed = a_bound("placed", &[("n1", ReplicaState::Syncing)], None);
+    let with = |gib| asks(vec![placed.clone(), a_new("new", SSD, Bytes::gib(gib))]);
+    let nodes = [node];
+    assert!(sentence(&nodes, &with(4), "n1").starts_with("fits"));
+    let refused = sentence(&nodes, &with(5), "n1");
+    assert!(refused.contains("4.0 GiB free of 10.0 GiB"), "{refused}");
+}
+
+#[test]
 fn two_claims_that_fit_alone_but_not_together() {
     let mut node = a_node("n1", vec![a_pool(SSD, Bytes::gib(100), Bytes::gib(45))]);
     node.reservations.push(Reservation {

@@ -109,6 +109,14 @@ impl Recorder {
         Self { queue }
     }
 
+    /// Writes nothing, for tests and tools without an API server.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        Self {
+            queue: mpsc::channel(1).0,
+        }
+    }
+
     /// Says that something happened to `object`. `reason` is one word in `PascalCase` from a fixed set, `message` a sentence.
     pub fn record<K: Resource<DynamicType = ()>>(
         &self,
@@ -140,7 +148,7 @@ impl Recorder {
         if let Err(error) = self.queue.try_send(Request { note, object }) {
             let why = match &error {
                 mpsc::error::TrySendError::Full(_) => "too many events",
-                mpsc::error::TrySendError::Closed(_) => "stopping",
+                mpsc::error::TrySendError::Closed(_) => "nobody writes them (any more)",
             };
             let Note {
                 kind,

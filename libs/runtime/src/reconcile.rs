@@ -194,6 +194,33 @@ impl<T: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<T> {
         });
     }
 
+    /// The keys that wait, due or not, in no particular order. With [`Queue::start`] and [`Queue::finish`] for those who choose
+    /// the order of work themselves instead of by [`Queue::run`], such as a simulation.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<T> {
+        self.inner.lock().queue.values().cloned().collect()
+    }
+
+    /// Takes a key that waits, whether it is due or not; false if it does not wait.
+    #[must_use]
+    pub fn start(&self, key: &T) -> bool {
+        let mut inner = self.inner.lock();
+        let Some(slot) = inner.slots.get_mut(key) else {
+            return false;
+        };
+        let Some(due) = slot.due.take() else {
+            return false;
+        };
+        slot.running = true;
+        inner.queue.remove(&due);
+        true
+    }
+
+    /// What the work on a key that was started came to.
+    pub fn finish<E: Error + 'static>(&self, key: T, result: Result<Action, E>) {
+        self.done("by hand", (key, result));
+    }
+
     /// A key that is due, or else when the next one will be.
     fn take(&self) -> (Option<T>, Option<Instant>) {
         let mut inner = self.inner.lock();
@@ -290,6 +317,22 @@ mod tests {
         running: Map<&'static str, usize>,
         most: usize,
         most_of_one_key: usize,
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn driven_by_hand_any_key_that_waits_can_be_chosen() {
+        let queue = Queue::<&'static str>::default();
+        queue.add("a");
+        queue.add_after("b", Duration::from_secs(60));
+        assert!(queue.start(&"b") && !queue.start(&"b") && !queue.start(&"c"));
+        assert_eq!(queue.waiting(), ["a"]);
+        queue.add("b");
+        assert_eq!(queue.waiting(), ["a"], "it runs, and will run again");
+        queue.finish("b", Ok::<_, std::io::Error>(Action::Done));
+        assert_eq!(queue.waiting(), ["a", "b"]);
+        assert!(queue.start(&"b"));
+        queue.finish("b", Ok::<_, std::io::Error>(Action::Done));
+        assert_eq!(queue.waiting(), ["a"]);
     }
 
     struct Setup {

@@ -20,6 +20,7 @@ mod status;
 pub mod tags;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -65,6 +66,15 @@ pub enum ReplicaError {
     /// The API server.
     #[error(transparent)]
     Patch(#[from] PatchError),
+    /// The API server does not say whether the copy is to be made.
+    #[error("can't ask whether volume {volume} wants a copy on this node")]
+    Wanted {
+        /// The volume.
+        volume: String,
+        /// Why.
+        #[source]
+        source: kube::Error,
+    },
     /// A step failed; the object's condition says so too.
     #[error("volume {volume}: {reason}")]
     Step {
@@ -259,11 +269,20 @@ impl Replicas {
         object: &LocalVolumeReplica,
         names: &BTreeSet<String>,
     ) -> Result<Action, ReplicaError> {
-        let Some(desired) = status::desired(object) else {
+        let Some(mut desired) = status::desired(object) else {
             return Ok(Action::Done);
         };
         let held = self.hold(object, &desired).await?;
         let object = held.as_ref().unwrap_or(object);
+        let client = self.api.clone().into_client();
+        let objection = wanted::objection(&client, object, &desired).await;
+        let objection = objection.map_err(|source| ReplicaError::Wanted {
+            volume: desired.volume.clone(),
+            source,
+        })?;
+        if objection.is_some() {
+            desired.unsupported = objection;
+        }
         let (plan, actual, failure) = match self.node.settle(&desired, names).await? {
             Settled::Busy => return Ok(Action::RequeueAfter(SOON)),
             Settled::Rest { plan, actual } => (plan, actual, None),

@@ -1,19 +1,25 @@
-//! A persistent volume that was made by hand, or bound to another claim: the volume's record of its claim follows.
+//! Persistent volumes: that a volume has one is noted on it; and if one was made by hand, or bound to another claim, the volume's
+//! record of its claim follows.
 
 use std::sync::Arc;
 
 use hawser_runtime::{events::Severity, reconcile::Action};
 
 use crate::{
+    decide::volume::{is_unbound, mark_bound},
     objects::WriteError,
     state::{State, handle_of},
 };
 
 /// Looks at one persistent volume of ours.
-pub(crate) async fn reconcile(state: Arc<State>, key: String) -> Result<Action, WriteError> {
+pub async fn reconcile(state: Arc<State>, key: String) -> Result<Action, WriteError> {
     let Some(persistent) = state.persistent.get(&key) else {
         return Ok(Action::Done);
     };
+    let volume = handle_of(&persistent).and_then(|handle| state.objects.volumes.store.get(handle));
+    if let Some(volume) = volume.filter(|v| is_unbound(v)) {
+        state.objects.change(&*volume, mark_bound).await?;
+    }
     let bound = persistent
         .status
         .as_ref()

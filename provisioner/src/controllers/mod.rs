@@ -1,12 +1,13 @@
 //! The cluster-wide controllers. Each observes from the indexes, asks `decide` what to do, and does it; a key that failed is
 //! tried again with growing pauses, and what has changed is looked at at once.
 
-pub(crate) mod binding;
+pub mod binding;
 pub(crate) mod disk_claim;
 pub(crate) mod expand;
-pub(crate) mod group;
+pub mod group;
 pub(crate) mod publication;
-pub(crate) mod volume;
+mod stray;
+pub mod volume;
 
 use std::sync::Arc;
 

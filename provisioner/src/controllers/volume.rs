@@ -1,6 +1,6 @@
 //! Volumes: carries out what `decide::volume` plans.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use hawser_api::{
     LocalVolume, LocalVolumeReplica, LocalVolumeReplicaSpec, VolumeState,
@@ -16,8 +16,9 @@ use kube::{ResourceExt, api::ObjectMeta};
 
 use crate::{
     attachments,
+    controllers::stray,
     decide::{
-        name, size,
+        name, reserve, size,
         volume::{self, Observed, Step, Summary},
     },
     objects::WriteError,
@@ -25,20 +26,26 @@ use crate::{
 };
 
 /// How often a deletion that waits for others is looked at again: for a node that was removed, or a detached volume.
-const LOOK_AGAIN: Duration = Duration::from_secs(15);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// Brings one volume a step further.
-pub(crate) async fn reconcile(state: Arc<State>, key: String) -> Result<Action, WriteError> {
+pub async fn reconcile(state: Arc<State>, key: String) -> Result<Action, WriteError> {
     let Some(found) = state.objects.volumes.store.get(&key) else {
-        return Ok(Action::Done);
+        return stray::clear_up(&state, &key).await;
     };
     let mut current = (*found).clone();
     if current.spec.delete && volume::published_node(&current).is_some() {
         current = attachments::heal(&state, &current).await?;
     }
     let replicas = state.replicas_of(&key);
-    let lost_nodes = if current.spec.delete {
-        lost_nodes(&state, &replicas).await?
+    let making = !current.spec.delete && !volume::was_made(&current);
+    let lost_nodes = if current.spec.delete || making {
+        let of_replicas = replicas.iter().map(|r| r.spec.node_name.clone());
+        let mut nodes: Vec<String> = of_replicas.collect();
+        if making {
+            nodes.extend(volume::wanted_nodes(&current));
+        }
+        lost_nodes(&state, nodes).await?
     } else {
         Vec::new()
     };
@@ -49,17 +56,23 @@ pub(crate) async fn reconcile(state: Arc<State>, key: String) -> Result<Action, 
         replicas: &replicas,
         group: groups.first().map(|g| &**g),
         lost_nodes: &lost_nodes,
+        reserved: &reserve::reserved_nodes(&current, &groups, &state.epoch()),
         now: &now,
     });
     for step in steps {
-        apply(&state, &key, step).await?;
+        if let ControlFlow::Break(action) = apply(&state, &key, step).await? {
+            return Ok(action);
+        }
     }
-    let waiting = state
-        .objects
-        .volumes
-        .store
-        .get(&key)
-        .is_some_and(|v| v.spec.delete);
+    let Some(left) = state.objects.volumes.store.get(&key) else {
+        return Ok(Action::Done);
+    };
+    let untouched = !left.spec.delete && volume::is_untouched(&left);
+    if untouched {
+        stray::give_back(&state, &left).await?;
+    }
+    // Of what is made or destroyed the node may go, of what is not bound the claim.
+    let waiting = left.spec.delete || !volume::was_made(&left) || untouched;
     Ok(if waiting {
         Action::RequeueAfter(LOOK_AGAIN)
     } else {
@@ -67,20 +80,13 @@ pub(crate) async fn reconcile(state: Arc<State>, key: String) -> Result<Action, 
     })
 }
 
-/// Nodes of replicas that the API server does not have any more.
-async fn lost_nodes(
-    state: &State,
-    replicas: &[Arc<LocalVolumeReplica>],
-) -> Result<Vec<String>, WriteError> {
+/// Which of the nodes the API server does not have any more.
+async fn lost_nodes(state: &State, mut nodes: Vec<String>) -> Result<Vec<String>, WriteError> {
+    nodes.sort();
+    nodes.dedup();
     let mut lost = Vec::new();
-    for node in replicas.iter().map(|r| &r.spec.node_name) {
-        let gone = state
-            .node_is_gone(node)
-            .await
-            .map_err(|error| WriteError::Unavailable {
-                what: format!("read Node {node}"),
-                why: hawser_runtime::telemetry::chain(&error).to_string(),
-            })?;
+    for node in &nodes {
+        let gone = state.node_is_gone(node).await?;
         if gone {
             lost.push(node.clone());
         }
@@ -95,7 +101,7 @@ fn gone(name: &str) -> WriteError {
 }
 
 /// The volume as the last step left it.
-fn latest(state: &State, key: &str) -> Result<Arc<LocalVolume>, WriteError> {
+pub(super) fn latest(state: &State, key: &str) -> Result<Arc<LocalVolume>, WriteError> {
     state
         .objects
         .volumes
@@ -104,9 +110,16 @@ fn latest(state: &State, key: &str) -> Result<Arc<LocalVolume>, WriteError> {
         .ok_or_else(|| gone(key))
 }
 
-async fn apply(state: &State, key: &str, step: Step) -> Result<(), WriteError> {
+async fn apply(
+    state: &State,
+    key: &str,
+    step: Step,
+) -> Result<ControlFlow<Action>, WriteError> {
     tracing::debug!(volume = %key, ?step, "step");
     match step {
+        Step::FindRoom => return stray::find_room(state, key).await,
+        Step::LookForReplicas => return stray::look_for_replicas(state, key).await,
+        Step::RemoveStray { replica } => stray::remove(state, key, &replica).await?,
         Step::Protect => {
             state
                 .objects
@@ -116,11 +129,7 @@ async fn apply(state: &State, key: &str, step: Step) -> Result<(), WriteError> {
                 .await?;
         }
         Step::CreateReplica { node, existing } => {
-            let replica = build_replica(&*latest(state, key)?, &node, existing);
-            match state.objects.create(&replica).await {
-                Ok(_) | Err(WriteError::Exists { .. }) => {}
-                Err(error) => return Err(error),
-            }
+            create_replica(state, &*latest(state, key)?, &node, existing).await?;
         }
         Step::FollowClaim { replica, claim } => {
             if let Some(replica) = state.objects.replicas.store.get(&replica) {
@@ -151,7 +160,20 @@ async fn apply(state: &State, key: &str, step: Step) -> Result<(), WriteError> {
         Step::LeaveGroup { group } => super::group::leave(state, &group, key).await?,
         Step::Finish => finish(state, key).await?,
     }
-    Ok(())
+    Ok(ControlFlow::Continue(()))
+}
+
+pub(super) async fn create_replica(
+    state: &State,
+    volume: &LocalVolume,
+    node: &str,
+    existing: bool,
+) -> Result<(), WriteError> {
+    let replica = build_replica(volume, node, existing);
+    match state.objects.create(&replica).await {
+        Ok(_) | Err(WriteError::Exists { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes what was observed, and says what has changed.
@@ -256,7 +278,7 @@ fn build_replica(volume: &LocalVolume, node: &str, existing: bool) -> LocalVolum
 }
 
 /// Lets go of a replica whose node does not exist any more, and its data with it.
-async fn abandon(state: &State, key: &str, replica: &str) -> Result<(), WriteError> {
+pub(super) async fn abandon(state: &State, key: &str, replica: &str) -> Result<(), WriteError> {
     let Some(replica) = state.objects.replicas.store.get(replica) else {
         return Ok(());
     };
@@ -268,10 +290,13 @@ async fn abandon(state: &State, key: &str, replica: &str) -> Result<(), WriteErr
         "ReplicaForgotten",
         format!("node {node} does not exist any more"),
     );
-    state
+    let left = state
         .objects
         .change(&*replica, |r| remove_finalizer(r, finalizers::REPLICA))
         .await?;
+    if left.metadata.deletion_timestamp.is_none() {
+        state.objects.delete(&left).await?;
+    }
     Ok(())
 }
 

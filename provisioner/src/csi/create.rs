@@ -88,12 +88,17 @@ fn refuse_source(source: &csi::VolumeContentSource) -> Refusal {
 }
 
 /// Serves the call.
-pub async fn create(
+pub(super) async fn create(
     state: Arc<State>,
     request: CreateVolumeRequest,
 ) -> Result<CreateVolumeResponse, Refusal> {
     let ask = Ask::parse(&request)?;
     drop(request);
+    serve(state, ask).await
+}
+
+/// Makes what is asked for, or finds it made.
+pub async fn serve(state: Arc<State>, ask: Ask) -> Result<CreateVolumeResponse, Refusal> {
     let _guard = state.guards.take(&ask.volume).ok_or_else(|| {
         Refusal::aborted(format!(
             "another call is working on volume {:?}; it answers when that is done",
@@ -114,6 +119,10 @@ pub async fn create(
     )
     .await
     {
+        // Who has ceased to lead can't know whether it is still there.
+        Readiness::Ready { .. } if !state.objects.may_write() => {
+            Err(crate::objects::WriteError::NotLeader.into())
+        }
         Readiness::Ready { volume, allocated } => finish(&state, &ask, &volume, allocated).await,
         Readiness::Leaving => Err(Refusal::aborted(format!(
             "volume {:?} is being deleted; try again",
@@ -229,7 +238,7 @@ async fn misplaced(
     let (here, there) = (nodes.join(", "), allowed.join(", "));
     let never_used = published_node(volume).is_none()
         && volume.status.as_ref().is_none_or(|s| s.fs_type.is_empty());
-    match reserve::persistent_exists(state, &name).await {
+    match state.outside.persistent_exists(&name).await {
         Ok(false) if never_used => {}
         Ok(_) => {
             return Refusal::already_exists(format!(
@@ -289,7 +298,7 @@ async fn give_up(state: &State, ask: &Ask, why: &str) -> Refusal {
 
 /// Removes a volume that nobody has used yet.
 async fn discard(state: &State, name: &str, why: &str) -> Result<(), Refusal> {
-    if reserve::persistent_exists(state, name).await? {
+    if state.outside.persistent_exists(name).await? {
         return Err(Refusal::unavailable(format!(
             "volume {name:?} has a PersistentVolume and can't be used now: {why}"
         )));

@@ -19,6 +19,11 @@ pub(super) async fn delete(
 ) -> Result<DeleteVolumeResponse, Refusal> {
     let id = request::volume_id(&request.volume_id)?.to_owned();
     drop(request);
+    serve(state, id).await
+}
+
+/// Has the volume destroyed.
+pub async fn serve(state: Arc<State>, id: String) -> Result<DeleteVolumeResponse, Refusal> {
     let _guard = state
         .guards
         .take(&id)

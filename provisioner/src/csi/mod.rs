@@ -3,7 +3,7 @@
 mod call;
 mod controller;
 pub mod create;
-mod delete;
+pub mod delete;
 mod expand;
 pub mod identity;
 mod list;

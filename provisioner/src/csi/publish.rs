@@ -18,7 +18,7 @@ use crate::{
     attachments,
     decide::{
         publish::{self, Ask, Decision, No},
-        volume::published_node,
+        volume::{mark_bound, published_node},
     },
     state::State,
 };
@@ -108,7 +108,9 @@ async fn carry_out(
             publish_context: context,
         }),
         Decision::Grant { context, fs_type } => {
-            let record = state.objects.change_status(volume, |v| {
+            // From now on there may be data in it.
+            let bound = state.objects.change(volume, mark_bound).await?;
+            let record = state.objects.change_status(&bound, |v| {
                 let status = v.status.get_or_insert_default();
                 status.published_node.clone_from(&ask.node);
                 status.raw_block = ask.block;

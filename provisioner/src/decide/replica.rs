@@ -1,6 +1,10 @@
 //! Reading a replica's status: state, size, what is wrong with it. Pure.
 
-use hawser_api::{Condition, ConditionStatus, LocalVolumeReplica, ReplicaState, names::reasons};
+use hawser_api::{
+    Condition, ConditionStatus, LocalVolumeReplica, ReplicaState,
+    names::{annotations, reasons},
+};
+use kube::ResourceExt;
 
 /// A failed condition that a node reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +29,13 @@ pub fn allocated(replica: &LocalVolumeReplica) -> i64 {
         .status
         .as_ref()
         .map_or(0, |s| s.allocated_capacity_bytes)
+}
+
+/// Whether there is, or once was, a logical volume.
+#[must_use]
+pub fn was_made(replica: &LocalVolumeReplica) -> bool {
+    let existing = replica.annotations().get(annotations::EXISTING);
+    allocated(replica) > 0 || existing.is_some_and(|text| text == "true")
 }
 
 /// The failure that the node reports for the present spec; one that was reported for an older spec does not count.

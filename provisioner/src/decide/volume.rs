@@ -21,8 +21,10 @@ pub struct Observed<'a> {
     pub replicas: &'a [Arc<LocalVolumeReplica>],
     /// The group that has the volume as a member.
     pub group: Option<&'a LocalVolumeGroup>,
-    /// Nodes of the replicas that Kubernetes does not have any more.
+    /// Nodes of the replicas, or of those to be, that Kubernetes does not have any more.
     pub lost_nodes: &'a [String],
+    /// Nodes on which room is reserved for it.
+    pub reserved: &'a [String],
     pub now: &'a Time,
 }
 
@@ -35,6 +37,10 @@ pub enum Step {
     CreateReplica { node: String, existing: bool },
     /// Note on a replica whose claim it is a copy for: its node writes that beside the data.
     FollowClaim { replica: String, claim: String },
+    /// A copy that was never made has no room reserved, or its node is gone: room must be found first, or the volume is given up.
+    FindRoom,
+    /// Have a copy removed that nobody asks for and that was never made.
+    RemoveStray { replica: String },
     /// Write what was observed.
     SetStatus(Summary),
     /// Tell the node to destroy its copy.
@@ -43,6 +49,8 @@ pub enum Step {
     DeleteReplica { replica: String },
     /// The replica's node is gone for good: nobody else will let go of it.
     AbandonReplica { replica: String },
+    /// Ask the server whether a copy was recorded that is not known here; if so, nothing else is done now.
+    LookForReplicas,
     /// Take the volume out of its group, and the group away with its last member.
     LeaveGroup { group: String },
     /// Let the volume's object go.
@@ -85,10 +93,18 @@ fn plan_life(observed: Observed<'_>) -> Vec<Step> {
         steps.push(Step::Protect);
     }
     let existing = was_made(volume);
-    for node in wanted_nodes(volume) {
-        if !replicas.iter().any(|r| r.spec.node_name == node) {
-            steps.push(Step::CreateReplica { node, existing });
-        }
+    let wanted = wanted_nodes(volume);
+    let missing = |node: &&String| replicas.iter().all(|r| r.spec.node_name != **node);
+    let missing: Vec<&String> = wanted.iter().filter(missing).collect();
+    let homeless = |node: &&String| !observed.reserved.contains(node);
+    let lost = |node: &String| observed.lost_nodes.contains(node);
+    if !existing && (missing.iter().any(homeless) || wanted.iter().any(lost)) {
+        steps.push(Step::FindRoom);
+    } else {
+        steps.extend(missing.into_iter().map(|node| Step::CreateReplica {
+            node: node.clone(),
+            existing,
+        }));
     }
     if let Some(claim) = claim(volume) {
         let stale = replicas
@@ -99,6 +115,7 @@ fn plan_life(observed: Observed<'_>) -> Vec<Step> {
             claim: claim.clone(),
         }));
     }
+    steps.extend(strays(replicas, &wanted));
     steps.extend(status_step(observed, summary(observed)));
     steps
 }
@@ -134,6 +151,19 @@ pub fn mirrored(volume: &LocalVolume) -> Option<String> {
     } else {
         None
     }
+}
+
+/// Copies on nodes that shall have none and that were never made: written by a provisioner that had ceased to lead.
+pub fn strays(
+    replicas: &[Arc<LocalVolumeReplica>],
+    wanted: &[String],
+) -> impl Iterator<Item = Step> {
+    let stray = |r: &&Arc<LocalVolumeReplica>| {
+        !wanted.contains(&r.spec.node_name) && !replica::was_made(r)
+    };
+    replicas.iter().filter(stray).map(|r| Step::RemoveStray {
+        replica: r.name_any(),
+    })
 }
 
 fn plan_deletion(observed: Observed<'_>) -> Vec<Step> {
@@ -195,6 +225,7 @@ fn plan_deletion(observed: Observed<'_>) -> Vec<Step> {
         }
     }
     if replicas.is_empty() {
+        steps.push(Step::LookForReplicas);
         steps.extend(group.map(|group| Step::LeaveGroup {
             group: group.name_any(),
         }));
@@ -203,29 +234,10 @@ fn plan_deletion(observed: Observed<'_>) -> Vec<Step> {
     steps
 }
 
-/// The nodes that shall have a copy: as recorded in detail, else the first of the nodes that were chosen.
+/// The nodes that shall have a copy.
 #[must_use]
 pub fn wanted_nodes(volume: &LocalVolume) -> Vec<String> {
-    let detailed: Vec<String> = volume
-        .spec
-        .config
-        .iter()
-        .flat_map(|c| &c.replicas)
-        .map(|r| r.hostname.clone())
-        .filter(|n| !n.is_empty())
-        .collect();
-    if !detailed.is_empty() {
-        return detailed;
-    }
-    let count = usize::try_from(volume.spec.replica_number.max(1)).unwrap_or(1);
-    volume
-        .spec
-        .accessibility
-        .iter()
-        .flat_map(|a| &a.nodes)
-        .take(count)
-        .cloned()
-        .collect()
+    volume.wanted_nodes()
 }
 
 /// The node that has the volume published, if any.
@@ -238,6 +250,27 @@ pub fn published_node(volume: &LocalVolume) -> Option<&str> {
         .filter(|n| !n.is_empty())
 }
 
+/// Whether the volume is marked as one that was made for a claim and has never had a persistent volume.
+#[must_use]
+pub fn is_unbound(volume: &LocalVolume) -> bool {
+    let mark = volume.annotations().get(annotations::UNBOUND);
+    mark.is_some_and(|text| text == "true")
+}
+
+/// Takes that mark off.
+pub fn mark_bound(volume: &mut LocalVolume) {
+    volume.annotations_mut().remove(annotations::UNBOUND);
+}
+
+/// Whether nobody can have written anything into the volume: it was never bound and never published.
+#[must_use]
+pub fn is_untouched(volume: &LocalVolume) -> bool {
+    let used = volume.status.as_ref().is_some_and(|s| {
+        !s.fs_type.is_empty() || !s.published_node.is_empty() || s.raw_block
+    });
+    is_unbound(volume) && !used
+}
+
 /// The state that was last written.
 #[must_use]
 pub fn state(volume: &LocalVolume) -> VolumeState {
@@ -248,7 +281,8 @@ pub fn state(volume: &LocalVolume) -> VolumeState {
 }
 
 /// Whether the volume has ever been complete.
-fn was_made(volume: &LocalVolume) -> bool {
+#[must_use]
+pub fn was_made(volume: &LocalVolume) -> bool {
     volume
         .status
         .as_ref()
@@ -464,6 +498,7 @@ mod tests {
             replicas,
             group: None,
             lost_nodes,
+            reserved: &["n1".to_owned(), "n2".to_owned()],
             now: &Time(Timestamp::UNIX_EPOCH),
         })
     }
@@ -509,6 +544,63 @@ mod tests {
         assert_eq!(state(&volume), VolumeState::Ready);
         assert_eq!(volume.status.as_ref().unwrap().allocated_capacity_bytes, 4);
         assert_eq!(planned(&volume, &ready), []);
+    }
+
+    #[test]
+    fn no_copy_is_asked_for_where_no_room_is_reserved() {
+        let volume = a_volume(&["n1", "n3"]);
+        let steps = planned(&volume, &[]);
+        assert!(steps.contains(&Step::FindRoom), "{steps:?}");
+        let created = |s: &Step| matches!(s, Step::CreateReplica { .. });
+        assert!(!steps.iter().any(created), "{steps:?}");
+        // What was made before needs no room.
+        let copies = [
+            a_copy("n1", ReplicaState::Ready, 8),
+            a_copy("n3", ReplicaState::Ready, 8),
+        ];
+        let volume = written(&volume, &planned(&volume, &copies));
+        let lost = Step::CreateReplica {
+            node: "n3".into(),
+            existing: true,
+        };
+        assert!(planned(&volume, &copies[..1]).contains(&lost));
+    }
+
+    #[test]
+    fn only_what_was_never_bound_nor_published_is_untouched() {
+        let mut volume = a_volume(&["n1"]);
+        assert!(!is_untouched(&volume), "made before there was the mark");
+        let mark = annotations::UNBOUND.to_owned();
+        volume.annotations_mut().insert(mark, "true".to_owned());
+        assert!(is_untouched(&volume));
+        let mut published = volume.clone();
+        published.status.get_or_insert_default().fs_type = "xfs".into();
+        assert!(!is_untouched(&published));
+        mark_bound(&mut volume);
+        assert!(!is_untouched(&volume) && !is_unbound(&volume));
+    }
+
+    #[test]
+    fn a_volume_whose_node_went_before_it_was_made_is_not_waited_for() {
+        let volume = a_volume(&["n1"]);
+        let unmade = [a_copy("n1", ReplicaState::Unset, 0)];
+        let lost = ["n1".to_owned()];
+        assert!(planned_with(&volume, &unmade, &lost).contains(&Step::FindRoom));
+        let made = [a_copy("n1", ReplicaState::Ready, 8)];
+        let volume = written(&volume, &planned(&volume, &made));
+        assert!(!planned_with(&volume, &made, &lost).contains(&Step::FindRoom));
+    }
+
+    #[test]
+    fn a_copy_that_nobody_wants_goes_unless_it_was_made() {
+        let volume = a_volume(&["n1"]);
+        let stray = Step::RemoveStray {
+            replica: "v-n9".into(),
+        };
+        let here = a_copy("n1", ReplicaState::Ready, 8);
+        let with = |allocated| planned(&volume, &[here.clone(), a_copy("n9", ReplicaState::Unset, allocated)]);
+        assert!(with(0).contains(&stray));
+        assert!(!with(8).contains(&stray));
     }
 
     #[test]

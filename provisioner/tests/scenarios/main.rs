@@ -16,6 +16,7 @@
     reason = "all of this crate is tests, its helpers too: a surprise ends the test where it is seen"
 )]
 
+mod burst;
 mod capacity;
 mod crash;
 mod create;
@@ -27,6 +28,7 @@ mod logs;
 mod objects;
 mod publish;
 mod read;
+mod reservations;
 mod support;
 mod wake;
 mod wrong;

@@ -179,7 +179,8 @@ async fn nothing_is_written_when_nothing_changes() {
         .api
         .calls()
         .into_iter()
-        .filter(|c| c.is_write())
+        // A new leader says so.
+        .filter(|c| c.is_write() && c.plural() != "leases")
         .collect();
     assert!(wrote.is_empty(), "{wrote:?}");
 }

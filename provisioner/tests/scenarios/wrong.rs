@@ -203,6 +203,7 @@ fn cases() -> Vec<(CreateVolumeRequest, Code, &'static str)> {
 async fn wrong_fields_are_named_and_nothing_is_changed() {
     let world = World::new(&[("n1", 10 * GIB)]);
     let provisioner = world.start().await;
+    world.api.forget_calls();
     for (request, code, word) in cases() {
         let refused = provisioner.create(request).await.unwrap_err();
         assert_eq!(refused.code(), code, "{refused}");
@@ -424,6 +425,7 @@ async fn questions_that_make_no_sense_are_told_what_would_be_right() {
 async fn calls_of_features_that_are_not_there_say_so() {
     let world = World::new(&[]);
     let provisioner = world.start().await;
+    world.api.forget_calls();
     let mut client = provisioner.controller();
     refused(
         client

@@ -66,6 +66,8 @@ pub(crate) enum Fate {
     AnswerLost(u16),
     /// Not carried out, and never answered: the caller is about to be killed.
     Silence,
+    /// Answered with a timeout, and carried out when it arrives (see [`FakeApi::arrive`]).
+    Later,
 }
 
 type Judge = Box<dyn FnMut(&Call) -> Fate + Send>;
@@ -84,6 +86,8 @@ struct State {
     watchers: Vec<Watcher>,
     calls: Vec<Call>,
     judge: Option<Judge>,
+    /// Creations on their way.
+    late: Vec<Call>,
 }
 
 /// The server. Clones share the same objects.
@@ -104,6 +108,7 @@ impl FakeApi {
                 watchers: Vec::new(),
                 calls: Vec::new(),
                 judge: None,
+                late: Vec::new(),
             })),
             changed: Arc::new(watch::channel(0).0),
         }
@@ -127,6 +132,17 @@ impl FakeApi {
     /// Serves every later call.
     pub(crate) fn serve_all(&self) {
         self.lock().judge = None;
+    }
+
+    /// Creations whose fate was [`Fate::Later`] arrive now. Returns how many succeed.
+    pub(crate) fn arrive(&self) -> usize {
+        let mut state = self.lock();
+        let late = std::mem::take(&mut state.late);
+        let created = late.iter().map(|call| state.create(call));
+        let created = created.filter(|answer| answer.status().is_success()).count();
+        drop(state);
+        self.notify();
+        created
     }
 
     /// Everything that was asked so far, in order.
@@ -286,6 +302,11 @@ impl FakeApi {
                 )
             }
             Fate::Silence => std::future::pending().await,
+            Fate::Later => {
+                assert_eq!(call.verb, "create", "only creations can be late");
+                self.lock().late.push(call);
+                failure(StatusCode::GATEWAY_TIMEOUT, "Timeout", "late by the test")
+            }
         }
     }
 

@@ -95,12 +95,71 @@ impl World {
         format!("pvc-{}", stored["metadata"]["uid"].as_str().unwrap())
     }
 
+    /// The scheduler's choice for a claim, or that it was taken back.
+    pub(crate) fn select(&self, claim: &str, node: Option<&str>) {
+        let selected = names::annotations::SELECTED_NODE;
+        self.api
+            .edit("persistentvolumeclaims", "shop", claim, |c| match node {
+                Some(node) => c["metadata"]["annotations"] = json!({selected: node}),
+                None => c["metadata"]["annotations"] = json!({}),
+            });
+    }
+
+    /// The claim has the volume: as external-provisioner and Kubernetes do it.
+    pub(crate) fn bind(&self, claim: &str, volume: &str) {
+        self.api.put(
+            "api/v1/persistentvolumes",
+            json!({
+                "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume},
+                "spec": {
+                    "csi": {"driver": names::LVM_DRIVER, "volumeHandle": volume},
+                    "claimRef": {"namespace": "shop", "name": claim},
+                },
+                "status": {"phase": "Bound"},
+            }),
+        );
+        self.api
+            .edit("persistentvolumeclaims", "shop", claim, |c| {
+                c["spec"]["volumeName"] = json!(volume);
+            });
+    }
+
+    /// A claim of an ephemeral volume; it belongs to its pod once [`World::adopt`] has said so.
+    pub(crate) fn ephemeral_claim(
+        &self,
+        name: &str,
+        pod: &str,
+        size: i64,
+        selected_node: Option<&str>,
+    ) -> String {
+        assert!(name.starts_with(pod));
+        self.claim(name, size, selected_node)
+    }
+
+    /// The claim belongs to the pod.
+    pub(crate) fn adopt(&self, claim: &str, pod: &str) {
+        let owner = self.api.get("pods", "shop", pod).unwrap()["metadata"]["uid"].clone();
+        self.api.edit("persistentvolumeclaims", "shop", claim, |c| {
+            c["metadata"]["ownerReferences"] = json!([
+                {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": owner, "controller": true}
+            ]);
+        });
+    }
+
     /// A pod that waits for these claims.
     pub(crate) fn pod(&self, name: &str, claims: &[&str]) {
-        let volumes: Vec<Value> = claims
+        self.pod_with(name, claims, &[]);
+    }
+
+    /// A pod that waits for these claims, and for ephemeral volumes of these names.
+    pub(crate) fn pod_with(&self, name: &str, claims: &[&str], ephemeral: &[&str]) {
+        let claims = claims
             .iter()
-            .map(|c| json!({"name": c, "persistentVolumeClaim": {"claimName": c}}))
-            .collect();
+            .map(|c| json!({"name": c, "persistentVolumeClaim": {"claimName": c}}));
+        let ephemeral = ephemeral
+            .iter()
+            .map(|v| json!({"name": v, "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}));
+        let volumes: Vec<Value> = claims.chain(ephemeral).collect();
         self.api.put(
             "api/v1/pods",
             json!({

@@ -169,6 +169,9 @@ fn serve(api: &FakeApi, disks: &mut Disks, node: &str, replica: &Value) {
         }
         return;
     }
+    if !disks.volumes.contains_key(&key) && !wants(api, &volume, node) {
+        return;
+    }
     let wanted = (spec["requiredCapacityBytes"].as_i64().unwrap() + EXTENT - 1) / EXTENT * EXTENT;
     let has = disks.volumes.get(&key).map_or(0, |(_, size)| *size);
     let mut failure = None;
@@ -218,6 +221,19 @@ fn serve(api: &FakeApi, disks: &mut Disks, node: &str, replica: &Value) {
             r["status"]["devPath"] = json!(format!("/dev/{pool}/{volume}"));
         }
     });
+}
+
+/// Whether the volume's object wants a copy on the node: asked before one is made.
+fn wants(api: &FakeApi, volume: &str, node: &str) -> bool {
+    let Some(volume) = api.get("localvolumes", "", volume) else {
+        return false;
+    };
+    let spec = &volume["spec"];
+    let of_config = spec["config"]["replicas"].as_array();
+    let of_config = of_config.is_some_and(|all| all.iter().any(|r| r["hostname"] == node));
+    let chosen = spec["accessibility"]["nodes"].as_array();
+    let chosen = chosen.is_some_and(|all| all.iter().any(|n| n == node));
+    spec["delete"] != true && (of_config || chosen)
 }
 
 /// Pools as the daemons report them.
