@@ -256,7 +256,7 @@ fn take(
     item: &str,
 ) -> Result<bool, serde_json::Error> {
     use hawser_api::{LocalStorageNode, LocalVolume, LocalVolumeGroup, LocalVolumeReplica};
-    use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
+    use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
     use k8s_openapi::api::storage::v1::StorageClass;
     fn apply<K: DeserializeOwned>(
         inventory: &mut Inventory,
@@ -270,6 +270,7 @@ fn take(
     }
     match (group, kind) {
         ("", "Node") => apply::<Node>(inventory, item)?,
+        ("", "Pod") => apply::<Pod>(inventory, item)?,
         ("", "PersistentVolume") => apply::<PersistentVolume>(inventory, item)?,
         ("", "PersistentVolumeClaim") => apply::<PersistentVolumeClaim>(inventory, item)?,
         ("storage.k8s.io", "StorageClass") => apply::<StorageClass>(inventory, item)?,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hawser_api::{LocalStorageNode, LocalVolume, LocalVolumeGroup, LocalVolumeReplica};
 use hawser_inventory::{Fold, Inventory, Listing};
 use hawser_runtime::index::{Gradual, Key, Watches};
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::watcher::Config;
 use kube::{Api, Client, Resource};
@@ -18,6 +18,9 @@ pub const SYNCED: &str = "watch ";
 /// How long a watch lasts before it is opened anew. A connection that is dead without anybody having said so is noticed a few
 /// seconds later at the latest.
 const WATCH_SECONDS: u32 = 60;
+
+/// Selects pods that have no node yet.
+const WAITING: &str = "spec.nodeName=";
 
 /// The inventory: written by the watches, a few microseconds an event; read by the handlers, some hundred a decision.
 #[derive(Clone, Default)]
@@ -91,4 +94,7 @@ pub fn start(watches: &Watches, client: &Client, inventory: &Shared) {
         LocalVolumeReplica,
         LocalVolumeGroup
     );
+    // Those that wait: what was chosen for them keeps its room.
+    let waiting = Config::default().timeout(WATCH_SECONDS).fields(WAITING);
+    watches.watch_gradually::<Pod, _>(Api::all(client.clone()), waiting, inventory.clone());
 }

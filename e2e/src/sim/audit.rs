@@ -50,9 +50,10 @@ pub(super) fn over_committed(
         made.insert((&spec.node_name, &spec.volume_name));
     }
     for group in groups {
-        let nodes = group.spec.accessibility.iter().flat_map(|at| &at.nodes);
-        for node in nodes {
-            for member in &group.spec.volumes {
+        let of_group: Vec<&String> = group.spec.accessibility.iter().flat_map(|at| &at.nodes).collect();
+        for member in &group.spec.volumes {
+            let own: Vec<&String> = member.nodes.iter().collect();
+            for node in if own.is_empty() { &of_group } else { &own } {
                 if made.insert((node, &member.local_volume)) {
                     promise(node, &member.pool_name, member.required_capacity_bytes);
                 }
@@ -177,6 +178,18 @@ mod tests {
         let found = check(11 * MIB);
         assert_eq!(found.len(), 1);
         assert!(found[0].contains("promised to 2 volumes"), "{found:?}");
+    }
+
+    #[test]
+    fn a_member_that_names_its_nodes_is_promised_room_there_only() {
+        let group = |own: &[&str]| -> LocalVolumeGroup {
+            let member = json!({ "localvolume": "a", "nodes": own, "poolName": POOL, "requiredCapacityBytes": 4 * MIB });
+            let spec = json!({ "accessibility": { "nodes": ["n1", "n2"] }, "volumes": [member] });
+            object("LocalVolumeGroup", "g", &json!({ "spec": spec }))
+        };
+        let check = |own: &[&str]| over_committed(&[a_node(0)], &[], &[group(own)]);
+        assert!(check(&["n2"])[0].contains("of n2"));
+        assert_eq!((check(&["n2"]).len(), check(&[]).len()), (1, 2));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //!
 //! A group's entry reserves its size on its nodes (those of the group, unless it names its own) as long as the copy there does
 //! not exist as an object. That is decided by the replica, not by the volume: between the two objects the room would belong to
-//! nobody. An entry stops reserving when all copies of its volume exist (elsewhere), or it is taken out of its group.
+//! nobody. An entry stops reserving when all copies of its volume exist (elsewhere), or it is taken out of its group. Before
+//! there is an entry, a scheduler's choice reserves (see `promise`).
 
 use hawser_placement::{Bytes, Name, Node, Pool, Reservation};
 
@@ -38,7 +39,7 @@ impl Inventory {
                 StorageState::NodeMissing
             };
             node.pools = self.pools(name, facts);
-            node.reservations = self.reservations(name);
+            node.reservations = self.reservations(name, facts);
         }
         Some(node)
     }
@@ -58,7 +59,7 @@ impl Inventory {
         pools
     }
 
-    fn reservations(&self, node: &str) -> Vec<Reservation> {
+    fn reservations(&self, node: &str, storage: &StorageFacts) -> Vec<Reservation> {
         let mut reservations: Vec<Reservation> = Vec::new();
         for group in self.groups_on(node) {
             for member in group
@@ -75,6 +76,7 @@ impl Inventory {
                 });
             }
         }
+        reservations.extend(self.promised(node, storage));
         // Two pods that share a claim both list it; it is one volume and takes its room once, the larger wish counts.
         reservations.sort_by(|a, b| {
             (&a.volume, &a.pool, b.size, &a.owner).cmp(&(&b.volume, &b.pool, a.size, &b.owner))

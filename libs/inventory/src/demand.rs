@@ -315,7 +315,7 @@ fn shown(key: &Key) -> Name {
 }
 
 /// Names of the claims that the pod uses, and whether the claim is made for it (generic ephemeral volume).
-fn claims_of(pod: &Pod) -> BTreeSet<(String, bool)> {
+pub(crate) fn claims_of(pod: &Pod) -> BTreeSet<(String, bool)> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let volumes = pod
         .spec

@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use foldhash::fast::RandomState;
 use hawser_api::{LocalStorageNode, LocalVolume, LocalVolumeGroup, LocalVolumeReplica};
 use hawser_placement::Name;
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Resource;
 
 use crate::claim::{ClaimFacts, ClassFacts, PersistentFacts};
 use crate::facts::{GroupFacts, NodeFacts, ReplicaFacts, StorageFacts, VolumeFacts};
 use crate::inventory::{Claims, Inventory};
+use crate::promise::PodFacts;
 
 /// Which object of a kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -165,5 +166,26 @@ impl Fold<PersistentVolumeClaim> for Inventory {
                 .collect::<Vec<_>>()
         };
         self.claims.iter().flat_map(of_namespace).collect()
+    }
+}
+
+/// Of pods only those are kept that wait for a node and use claims.
+impl Fold<Pod> for Inventory {
+    fn apply(&mut self, object: &Pod) {
+        let facts = PodFacts::of(object, &mut self.names);
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+        self.set_pod(namespace, name_of(object), facts);
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let namespace = key.namespace.as_deref().unwrap_or_default();
+        self.set_pod(namespace, &key.name, None);
+    }
+
+    fn missing(&self, listed: &dyn Fn(&Name, &Name) -> bool) -> Vec<Key> {
+        let pods = self.promises.pods();
+        pods.filter(|(namespace, name)| !listed(namespace, name))
+            .map(|(namespace, name)| Key::namespaced(&**namespace, &**name))
+            .collect()
     }
 }

@@ -10,6 +10,7 @@ use crate::facts::{GroupFacts, NodeFacts, ReplicaFacts, StorageFacts, VolumeFact
 use crate::links::Links;
 use crate::names::Names;
 use crate::pending::Pending;
+use crate::promise::Promises;
 
 pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -31,6 +32,7 @@ pub struct Inventory {
     pub(crate) persistent: Map<Name, PersistentFacts>,
     pub(crate) classes: Map<Name, ClassFacts>,
     pub(crate) pending: Pending,
+    pub(crate) promises: Promises,
     replicas_by_node: Links,
     replicas_by_volume: Links,
     groups_by_node: Links,
@@ -136,6 +138,7 @@ impl Inventory {
             }
             for member in &facts.members {
                 self.groups_by_volume.remove(&member.volume, name);
+                touched.extend(self.promises.node_of(&member.volume).cloned());
             }
             touched.extend(facts.nodes.as_slice().iter().cloned());
         }
@@ -146,6 +149,7 @@ impl Inventory {
             }
             for member in &facts.members {
                 self.groups_by_volume.add(&member.volume, &name);
+                touched.extend(self.promises.node_of(&member.volume).cloned());
             }
             touched.extend(facts.nodes.as_slice().iter().cloned());
         }
@@ -157,7 +161,9 @@ impl Inventory {
     }
 
     pub(crate) fn set_class(&mut self, name: &str, facts: Option<ClassFacts>) {
-        set(&mut self.classes, &mut self.names, name, facts);
+        if set(&mut self.classes, &mut self.names, name, facts) {
+            self.refresh_all(self.promises.nodes());
+        }
     }
 
     fn nodes_that_may_reserve(&self, volume: &str) -> BTreeSet<Name> {
@@ -165,10 +171,18 @@ impl Inventory {
         groups
             .filter_map(|name| self.groups.get(name))
             .flat_map(|group| group.nodes.as_slice().iter().cloned())
+            .chain(self.promises.node_of(volume).cloned())
             .collect()
     }
 
-    fn refresh_all(&mut self, nodes: BTreeSet<Name>) {
+    /// Whether the volume, a copy of it, or room for it is recorded anywhere.
+    pub(crate) fn is_recorded(&self, volume: &str) -> bool {
+        self.volumes.contains_key(volume)
+            || !self.groups_by_volume.of(volume).is_empty()
+            || !self.replicas_by_volume.of(volume).is_empty()
+    }
+
+    pub(crate) fn refresh_all(&mut self, nodes: BTreeSet<Name>) {
         for node in nodes {
             self.refresh(&node);
         }

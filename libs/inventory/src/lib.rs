@@ -6,7 +6,8 @@
 //! One event touches one or two nodes of the snapshot and takes time in proportion to what is on them, not to the cluster.
 //! The snapshot depends only on the objects that are there, not on the order in which they came.
 //!
-//! No pods are watched: who asks brings the pod, and reservations name their owner themselves.
+//! Who asks brings the pod. Pods that wait may be folded in too: then what schedulers have chosen for them keeps its room before
+//! it is recorded (see `promise`).
 
 mod account;
 mod claim;
@@ -17,6 +18,7 @@ mod inventory;
 mod links;
 mod names;
 mod pending;
+mod promise;
 
 pub use demand::Unknown;
 pub use fold::{Fold, Key, Listing, reset};

@@ -41,6 +41,7 @@ impl Inventory {
         if changed {
             self.pending.forget(old.as_ref(), &claim);
             self.pending.note(new.as_ref(), &claim);
+            self.renew_promises(&claim);
         }
     }
 

@@ -8,9 +8,11 @@ use hawser_api::{
     PoolClass, PoolStatus, ReplicaState, VolumeGroupMember,
 };
 use hawser_inventory::{Fold, Inventory, Key, reset};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Resource;
 use proptest::prelude::*;
+use serde_json::json;
 
 const NODES: usize = 2;
 const VOLUMES: usize = 3;
@@ -25,6 +27,8 @@ enum Object {
     Volume(Box<LocalVolume>),
     Replica(Box<LocalVolumeReplica>),
     Group(LocalVolumeGroup),
+    Claim(PersistentVolumeClaim),
+    Pod(Pod),
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +51,8 @@ impl Object {
             Self::Volume(object) => ("volume", Key::of(&**object).name),
             Self::Replica(object) => ("replica", Key::of(&**object).name),
             Self::Group(object) => ("group", Key::of(object).name),
+            Self::Claim(object) => ("claim", Key::of(object).name),
+            Self::Pod(object) => ("pod", Key::of(object).name),
         }
     }
 
@@ -57,6 +63,8 @@ impl Object {
             Self::Volume(object) => inventory.apply(&**object),
             Self::Replica(object) => inventory.apply(&**object),
             Self::Group(object) => inventory.apply(object),
+            Self::Claim(object) => inventory.apply(object),
+            Self::Pod(object) => inventory.apply(object),
         }
     }
 
@@ -71,6 +79,10 @@ impl Object {
                 Fold::<LocalVolumeReplica>::remove(inventory, &Key::of(&**object));
             }
             Self::Group(object) => Fold::<LocalVolumeGroup>::remove(inventory, &Key::of(object)),
+            Self::Claim(object) => {
+                Fold::<PersistentVolumeClaim>::remove(inventory, &Key::of(object));
+            }
+            Self::Pod(object) => Fold::<Pod>::remove(inventory, &Key::of(object)),
         }
     }
 
@@ -111,6 +123,20 @@ impl Object {
                     None
                 }
             }),
+            Self::Claim(_) => relist(inventory, world, |object| {
+                if let Self::Claim(object) = object {
+                    Some(object)
+                } else {
+                    None
+                }
+            }),
+            Self::Pod(_) => relist(inventory, world, |object| {
+                if let Self::Pod(object) = object {
+                    Some(object)
+                } else {
+                    None
+                }
+            }),
         }
     }
 }
@@ -144,7 +170,7 @@ fn storage() -> BoxedStrategy<Object> {
         Just(NodeState::Maintain),
         Just(NodeState::Unset)
     ];
-    let listed = prop::collection::vec((0..VOLUMES).prop_map(|v| format!("v{v}")), 0..3);
+    let listed = prop::collection::vec((0..VOLUMES).prop_map(|v| format!("pvc-{v}")), 0..3);
     (0..NODES, state, -10..200i64, -10..200i64, listed, -1..5i64)
         .prop_map(|(n, state, total, used, volumes, count)| {
             let pool = PoolStatus {
@@ -170,7 +196,7 @@ fn volume() -> BoxedStrategy<Object> {
     (0..VOLUMES, any::<bool>(), 0..3i64)
         .prop_map(|(v, delete, copies)| {
             let mut object = LocalVolume::default();
-            object.metadata.name = Some(format!("v{v}"));
+            object.metadata.name = Some(format!("pvc-{v}"));
             object.spec.delete = delete;
             object.spec.replica_number = copies;
             Object::Volume(Box::new(object))
@@ -189,7 +215,7 @@ fn replica() -> BoxedStrategy<Object> {
             let mut object = LocalVolumeReplica::default();
             // Few names, so that a replica changes volume and node under its name: odd, but must not confuse the links.
             object.metadata.name = Some(format!("r{name}"));
-            object.spec.volume_name = format!("v{v}");
+            object.spec.volume_name = format!("pvc-{v}");
             object.spec.node_name = format!("n{n}");
             POOL.clone_into(&mut object.spec.pool_name);
             object.spec.required_capacity_bytes = required * MIB;
@@ -204,7 +230,7 @@ fn replica() -> BoxedStrategy<Object> {
 fn group() -> BoxedStrategy<Object> {
     let own = prop::option::of((0..NODES).prop_map(|n| format!("n{n}")));
     let member = (0..VOLUMES, -4..40i64, own).prop_map(|(v, size, own)| VolumeGroupMember {
-        local_volume: format!("v{v}"),
+        local_volume: format!("pvc-{v}"),
         nodes: own.into_iter().collect(),
         pool_name: POOL.to_owned(),
         pvc: format!("claim{v}"),
@@ -222,9 +248,54 @@ fn group() -> BoxedStrategy<Object> {
         .boxed()
 }
 
+fn an_object<K: serde::de::DeserializeOwned>(value: serde_json::Value) -> K {
+    serde_json::from_value(value).expect("the fixture is an object of its kind")
+}
+
+fn claim() -> BoxedStrategy<Object> {
+    let selected = prop::option::of((0..NODES).prop_map(|n| format!("n{n}")));
+    let bound = prop::bool::weighted(0.2);
+    (0..VOLUMES, selected, bound, 1..40i64)
+        .prop_map(|(v, selected, bound, size)| {
+            let notes = selected.map(|node| json!({"volume.kubernetes.io/selected-node": node}));
+            Object::Claim(an_object(json!({
+                "metadata": {"name": format!("c{v}"), "namespace": "shop", "uid": v.to_string(), "annotations": notes},
+                "spec": {
+                    "storageClassName": "fast", "volumeName": bound.then_some("pv"),
+                    "resources": {"requests": {"storage": format!("{size}Mi")}},
+                },
+            })))
+        })
+        .boxed()
+}
+
+fn pod() -> BoxedStrategy<Object> {
+    let claims = prop::collection::vec(0..VOLUMES, 0..3);
+    (0..2usize, claims, prop::bool::weighted(0.2))
+        .prop_map(|(p, claims, placed)| {
+            let volume = |v: usize| json!({"name": format!("v{v}"), "persistentVolumeClaim": {"claimName": format!("c{v}")}});
+            let volumes: Vec<_> = claims.into_iter().map(volume).collect();
+            Object::Pod(an_object(json!({
+                "metadata": {"name": format!("p{p}"), "namespace": "shop"},
+                "spec": {"containers": [], "volumes": volumes, "nodeName": placed.then_some("n0")},
+            })))
+        })
+        .boxed()
+}
+
+/// Knows the class, which never changes here.
+fn empty() -> Inventory {
+    let mut inventory = Inventory::new();
+    inventory.apply(&an_object::<StorageClass>(json!({
+        "metadata": {"name": "fast"}, "provisioner": "lvm.hwameistor.io", "volumeBindingMode": "WaitForFirstConsumer",
+        "parameters": {"poolClass": "SSD", "replicaNumber": "1"},
+    })));
+    inventory
+}
+
 fn event() -> BoxedStrategy<Event> {
     let object =
-        prop_oneof![1 => node(), 2 => storage(), 2 => volume(), 3 => replica(), 2 => group()];
+        prop_oneof![1 => node(), 2 => storage(), 2 => volume(), 3 => replica(), 2 => group(), 3 => claim(), 2 => pod()];
     (object, 0..10u8)
         .prop_map(|(object, what)| match what {
             0..=6 => Event::Apply(object),
@@ -248,7 +319,7 @@ proptest! {
 
     #[test]
     fn any_history_gives_the_snapshot_of_what_is_there(events in prop::collection::vec(event(), 0..40)) {
-        let (mut inventory, mut world) = (Inventory::new(), World::new());
+        let (mut inventory, mut world) = (empty(), World::new());
         for event in events {
             match event {
                 Event::Apply(object) => {
@@ -261,7 +332,7 @@ proptest! {
                 }
                 Event::Relist(object) => object.relist(&mut inventory, &world),
             }
-            let mut rebuilt = Inventory::new();
+            let mut rebuilt = empty();
             world.values().rev().for_each(|object| object.apply(&mut rebuilt));
             prop_assert_eq!(inventory.cluster(), rebuilt.cluster());
         }

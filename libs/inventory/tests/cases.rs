@@ -697,3 +697,88 @@ fn a_choice_holds_room_until_it_is_reserved_and_not_for_the_chosen_pod() {
     inventory.apply(&claim("data", json!("fast"), &[]));
     assert!(held(&inventory, &["mine"]).is_empty(), "taken back");
 }
+
+#[test]
+fn what_was_chosen_for_a_pod_that_waits_is_reserved_for_all_its_claims_until_it_is_recorded() {
+    let mut inventory = shop();
+    let chosen = |name: &str, node: Option<&str>| {
+        let mut claim = claim(name, json!("fast"), &[]);
+        let annotations = claim.metadata.annotations.get_or_insert_default();
+        let node = node.map(|node| ("volume.kubernetes.io/selected-node".into(), node.into()));
+        annotations.extend(node);
+        claim
+    };
+    let other = |inventory: &Inventory| {
+        let request = inventory.pod_request(&pod(&[uses("mine")])).unwrap();
+        hawser_placement::evaluate(inventory.cluster(), &request.unwrap(), "n1")
+    };
+    let fits = |inventory: &Inventory| matches!(other(inventory), hawser_placement::Verdict::Fit { .. });
+    let waiting = pod(&[uses("data"), uses("logs")]);
+    for name in ["data", "logs", "mine"] {
+        inventory.apply(&chosen(name, None));
+    }
+    inventory.apply(&waiting);
+    assert_eq!(books(&inventory), (40, 0, 2), "nothing is chosen yet");
+    inventory.apply(&chosen("data", Some("n1")));
+    assert_eq!(
+        books(&inventory),
+        (40, 24, 2),
+        "two of 10 MiB in whole extents, one of them not told yet"
+    );
+    assert!(inventory.holds(&Request::default()).is_empty(), "counted once");
+    // To the pod itself it is free.
+    inventory.apply(&storage(76, 2, &["v0"]));
+    let own = inventory.pod_request(&waiting).unwrap().unwrap();
+    let verdict = hawser_placement::evaluate(inventory.cluster(), &own, "n1");
+    assert!(matches!(verdict, hawser_placement::Verdict::Fit { .. }), "{verdict:?}");
+    assert!(!fits(&inventory));
+    let node = inventory.cluster().get("n1").unwrap();
+    assert_eq!(&*node.reservations[0].owner, "shop/db-0");
+
+    // Recorded: what was written counts, wherever that is.
+    inventory.apply(&group("g", "db-0", &[("pvc-uid-data", 16), ("pvc-uid-logs", 12)]));
+    assert_eq!(books(&inventory).1, 28);
+    let key = |namespace: Option<&str>, name: &str| Key {
+        namespace: namespace.map(str::to_owned),
+        name: name.to_owned(),
+    };
+    Fold::<LocalVolumeGroup>::remove(&mut inventory, &key(None, "g"));
+    assert_eq!(books(&inventory).1, 24);
+    inventory.apply(&volume("pvc-uid-data", json!(null)));
+    assert_eq!(books(&inventory).1, 12);
+    Fold::<LocalVolume>::remove(&mut inventory, &key(None, "pvc-uid-data"));
+
+    // It ends with the choice, and with the pod.
+    inventory.apply(&chosen("data", None));
+    assert_eq!(books(&inventory).1, 0, "taken back");
+    inventory.apply(&chosen("data", Some("n1")));
+    assert!(!fits(&inventory));
+    Fold::<Pod>::remove(&mut inventory, &key(Some("shop"), "db-0"));
+    assert_eq!(books(&inventory).1, 0, "the pod is gone");
+    assert!(fits(&inventory));
+    assert_eq!(inventory.holds(&Request::default()).len(), 1, "lowers scores still");
+    let mut placed = waiting.clone();
+    placed.spec.as_mut().unwrap().node_name = Some("n1".into());
+    for (pod, reserved) in [(&waiting, 24), (&placed, 0)] {
+        inventory.apply(pod);
+        assert_eq!(books(&inventory).1, reserved);
+    }
+    hawser_inventory::reset::<Pod>(&mut inventory, [&waiting], |_| false);
+    assert_eq!(books(&inventory).1, 24);
+    hawser_inventory::reset::<Pod>(&mut inventory, [], |_| false);
+    assert_eq!(books(&inventory).1, 0);
+}
+
+#[test]
+fn a_pod_whose_claims_bear_different_nodes_is_promised_only_what_they_bear() {
+    let mut inventory = shop();
+    for (name, node) in [("data", Some("n1")), ("logs", Some("n2")), ("more", None)] {
+        let mut claim = claim(name, json!("fast"), &[]);
+        let annotations = claim.metadata.annotations.get_or_insert_default();
+        let node = node.map(|node| ("volume.kubernetes.io/selected-node".into(), node.into()));
+        annotations.extend(node);
+        inventory.apply(&claim);
+    }
+    inventory.apply(&pod(&[uses("data"), uses("logs"), uses("more")]));
+    assert_eq!(books(&inventory).1, 12);
+}

@@ -186,7 +186,7 @@ impl Observed {
                 }),
                 Err(why) if why.may_pass() => soon = Some((pod.name_any(), why)),
                 Err(why) => {
-                    tracing::info!(pod = %pod.name_any(), %why, "the pod's volumes can't be placed together");
+                    tracing::info!(pod = %pod.name_any(), why = why.logged(), "the pod's volumes can't be placed together");
                 }
             }
         }

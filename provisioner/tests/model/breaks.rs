@@ -22,4 +22,6 @@ pub(crate) enum Break {
     CopiesUnasked,
     /// A volume's last step does not look for copies that the index does not know.
     NoLook,
+    /// The extender does not count what was chosen for other pods and is not reserved yet.
+    ChoicesForgotten,
 }

@@ -184,6 +184,8 @@ impl World<'_> {
                 let verdict = would_create(process, &claim, &candidate, &node);
                 compared += 1;
                 match verdict {
+                    // It may have been chosen for another pod meanwhile: that binds the extender only.
+                    Ok(()) if !passes && self.extender.passes_without_choices(pod, &node) => {}
                     Ok(()) if !passes => found.push(format!(
                         "{} may have its volumes on {node} for CreateVolume, and the extender refuses the node",
                         pod.name_any()

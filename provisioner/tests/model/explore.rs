@@ -56,16 +56,17 @@ const PLAIN: &[Weighted] = &[
     (4, Step::DeletePod),
     (2, Step::DeleteClaim),
     (1, Step::Grow),
-    (6, Step::Chore),
-    (16, Step::Schedule),
-    (12, Step::Call),
-    (10, Step::Work),
-    (20, Step::Poll),
-    (20, Step::Serve),
-    (24, Step::Hear),
+    (8, Step::Chore),
+    (20, Step::Schedule),
+    (14, Step::Call),
+    (12, Step::Work),
+    (24, Step::Poll),
+    (24, Step::Serve),
+    (8, Step::Hear),
+    (24, Step::Catch),
     (14, Step::Daemon),
-    (12, Step::Run),
-    (10, |_| Step::RunLeader),
+    (3, Step::Run),
+    (6, |_| Step::RunLeader),
     (4, |_| Step::Compare),
     (1, Step::Wait),
 ];
@@ -117,7 +118,11 @@ impl History {
         let length = 20 + random.below(80);
         // Some histories are calm, some are not.
         let faults = [0, 1, 2, 4][usize::try_from(random.below(4)).unwrap_or(0)];
+        // Mostly on a cluster that has been running for a while.
         let mut steps = Vec::new();
+        if random.below(8) > 0 {
+            steps.push(Step::Run(0));
+        }
         for _ in 0..length {
             let step = if random.below(12) < faults {
                 choose(random, FAULTS)

@@ -18,6 +18,7 @@
 )]
 
 mod breaks;
+mod burst;
 mod check;
 mod explore;
 mod found;
@@ -131,7 +132,13 @@ fn a_provisioner_that_ignores_the_reservations_of_others_is_found() {
 fn reservations_that_are_not_joint_are_found() {
     is_found(
         Break::NotJoint,
-        &[Rule::NobodyWaitsInVain, Rule::EndsWithPod, Rule::NeverOvercommitted],
+        &[
+            Rule::NobodyWaitsInVain,
+            Rule::EndsWithPod,
+            Rule::NeverOvercommitted,
+            Rule::NothingLeft,
+            Rule::Agreement,
+        ],
     );
 }
 

@@ -285,7 +285,7 @@ impl Process {
     fn blind(&self) {
         if self.broken == Some(Break::OthersReservations) {
             self.state.inventory.with(|inventory| {
-                for key in Fold::<LocalVolumeGroup>::known(inventory) {
+                for key in Fold::<LocalVolumeGroup>::missing(inventory, &|_, _| false) {
                     Fold::<LocalVolumeGroup>::remove(inventory, &key);
                 }
             });
@@ -441,6 +441,7 @@ impl Process {
                 fs_type: None,
                 thin: false,
                 encryption: None,
+                placement: None,
                 qos: None,
             },
             topology: provisioner::csi::request::Topology {

@@ -24,7 +24,9 @@ use crate::{
 };
 
 /// Kinds that the extender watches.
-pub(crate) const KINDS: usize = 8;
+pub(crate) const KINDS: usize = 9;
+/// The last but one: classes.
+const CLASSES: usize = 7;
 
 /// The extender's knowledge.
 #[derive(Default)]
@@ -86,10 +88,14 @@ impl Extender {
             4 => feed::<Node>(at, server, inventory),
             5 => feed::<PersistentVolume>(at, server, inventory),
             6 => feed::<PersistentVolumeClaim>(at, server, inventory),
-            _ => feed::<StorageClass>(at, server, inventory),
+            CLASSES => feed::<StorageClass>(at, server, inventory),
+            _ if self.broken == Some(Break::ChoicesForgotten) => {
+                feed::<Pod>(at, server, &mut Inventory::new())
+            }
+            _ => feed::<Pod>(at, server, inventory),
         };
         self.cursors[kind] = cursor;
-        if kind == KINDS - 1 {
+        if kind == CLASSES {
             self.assume_copies();
         }
         heard
@@ -120,7 +126,9 @@ impl Extender {
             4 => again::<Node>(cursor, server, inventory),
             5 => again::<PersistentVolume>(cursor, server, inventory),
             6 => again::<PersistentVolumeClaim>(cursor, server, inventory),
-            _ => again::<StorageClass>(cursor, server, inventory),
+            CLASSES => again::<StorageClass>(cursor, server, inventory),
+            _ if self.broken == Some(Break::ChoicesForgotten) => {}
+            _ => again::<Pod>(cursor, server, inventory),
         }
         self.assume_copies();
     }
@@ -151,6 +159,20 @@ impl Extender {
             && at[5].is_current::<PersistentVolume>(server)
             && at[6].is_current::<PersistentVolumeClaim>(server)
             && at[7].is_current::<StorageClass>(server)
+            && at[8].is_current::<Pod>(server)
+    }
+
+    /// Whether the node passes if what was chosen for other pods and is not reserved yet does not count.
+    pub(crate) fn passes_without_choices(&self, pod: &Pod, node: &str) -> bool {
+        let mut inventory = self.inventory.clone();
+        for key in Fold::<Pod>::missing(&inventory, &|_, _| false) {
+            Fold::<Pod>::remove(&mut inventory, &key);
+        }
+        let Ok(request) = inventory.pod_request(pod) else {
+            return false;
+        };
+        let request = request.unwrap_or_default();
+        Evaluator::new(inventory.cluster(), &request).score(node).is_ok()
     }
 
     /// What the pod asks; `None`: it can't be told (now).
@@ -180,7 +202,8 @@ impl Extender {
         let Some(request) = self.request(pod) else {
             return Vec::new();
         };
-        let mut evaluator = Evaluator::new(self.inventory.cluster(), &request);
+        let holds = self.inventory.holds(&request);
+        let mut evaluator = Evaluator::new(self.inventory.cluster(), &request).with_holds(&holds);
         let passed = nodes.iter().filter_map(|node| {
             let score = evaluator.score(node).ok()?;
             Some((std::cmp::Reverse(score.points()), node.clone()))
@@ -207,6 +230,8 @@ pub(crate) struct Scheduler {
     pub(crate) persistent: View<PersistentVolume>,
     pub(crate) nodes: View<Node>,
     intents: BTreeMap<Key, Intent>,
+    /// It takes the first node by name, whatever the extender prefers: as if one had by far the most processors to spare.
+    pub(crate) by_name: bool,
 }
 
 /// What a step of the scheduler came to.
@@ -270,7 +295,10 @@ impl Scheduler {
         if !extender.is_listed() || candidates.is_empty() {
             return Scheduled::Refused;
         }
-        let passed = extender.filter(pod, &candidates);
+        let mut passed = extender.filter(pod, &candidates);
+        if self.by_name {
+            passed.sort();
+        }
         let Some(node) = passed.into_iter().next() else {
             return Scheduled::Refused;
         };

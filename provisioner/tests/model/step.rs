@@ -42,6 +42,8 @@ pub(crate) enum Step {
     Vanish(u16),
     /// Somebody's watch tells some news.
     Hear(u16),
+    /// All watches of somebody tell everything.
+    Catch(u16),
     /// Somebody's watch breaks: the next news is a list.
     Relist(u16),
     /// Somebody's watch tells the last news again.
@@ -88,6 +90,7 @@ impl Step {
             Self::Arrive(_) => "late arrivals",
             Self::Vanish(_) => "requests vanished",
             Self::Hear(_) => "news heard",
+            Self::Catch(_) => "somebody up to date",
             Self::Relist(_) => "watches broken",
             Self::HearAgain(_) => "news heard twice",
             Self::Daemon(_) => "daemons' acts",
@@ -123,6 +126,7 @@ impl Step {
             Self::Arrive(_) => Self::Arrive(pick),
             Self::Vanish(_) => Self::Vanish(pick),
             Self::Hear(_) => Self::Hear(pick),
+            Self::Catch(_) => Self::Catch(pick),
             Self::Relist(_) => Self::Relist(pick),
             Self::HearAgain(_) => Self::HearAgain(pick),
             Self::Daemon(_) => Self::Daemon(pick),
@@ -159,6 +163,7 @@ impl Step {
             | Self::Arrive(n)
             | Self::Vanish(n)
             | Self::Hear(n)
+            | Self::Catch(n)
             | Self::Relist(n)
             | Self::HearAgain(n)
             | Self::Daemon(n)

@@ -1,6 +1,9 @@
 //! The cluster, and what a step does to it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use hawser_api::LocalVolume;
 use hawser_runtime::index::Key;
@@ -92,7 +95,7 @@ pub(crate) struct World<'r> {
     pub(crate) trace: Option<Vec<String>>,
     pub(crate) violation: Option<Violation>,
     /// Volumes whose data went with a node.
-    pub(crate) ruined: std::collections::BTreeSet<String>,
+    pub(crate) ruined: BTreeSet<String>,
     /// When everything held: the server's version and what nodes had done.
     pub(crate) checked: (u64, u64),
 }
@@ -132,7 +135,7 @@ impl<'r> World<'r> {
             counts: Counts::default(),
             trace: None,
             violation: None,
-            ruined: std::collections::BTreeSet::new(),
+            ruined: BTreeSet::new(),
             checked: (0, 0),
         }
     }
@@ -195,6 +198,7 @@ impl<'r> World<'r> {
             Step::Arrive(pick) => self.on_the_way(pick, false, Network::serve),
             Step::Vanish(pick) => self.on_the_way(pick, false, |n, number, _| n.vanish(number)),
             Step::Hear(pick) => self.hear(pick),
+            Step::Catch(pick) => self.catch_up(pick),
             Step::Relist(pick) => self.relist(pick),
             Step::HearAgain(pick) => self.hear_again(pick),
             Step::Daemon(pick) => self.daemon(pick),
@@ -308,7 +312,7 @@ impl<'r> World<'r> {
         self.schedule_pod(key)
     }
 
-    fn schedule_pod(&mut self, key: &Key) -> bool {
+    pub(crate) fn schedule_pod(&mut self, key: &Key) -> bool {
         let done = self
             .scheduler
             .step(key, &self.extender, &mut self.server);
@@ -587,6 +591,26 @@ impl<'r> World<'r> {
         }
     }
 
+    fn catch_up(&mut self, pick: u16) -> bool {
+        let watches = self.watches();
+        let all: BTreeSet<Who> = watches.iter().map(|(who, _)| *who).collect();
+        let all: Vec<Who> = all.into_iter().collect();
+        let Some(&who) = pick_of(&all, pick) else {
+            return false;
+        };
+        let mut heard = false;
+        for (_, kind) in watches.iter().filter(|(of, _)| *of == who) {
+            while self.hear_one(who, *kind) {
+                heard = true;
+            }
+        }
+        self.say(|| format!("  {who:?}"));
+        if let Who::Process(at) = who {
+            self.begin_taking_over(at);
+        }
+        heard
+    }
+
     fn relist(&mut self, pick: u16) -> bool {
         let watches = self.watches();
         let (who, kind) = watches[usize::from(pick) % watches.len()];
@@ -636,7 +660,7 @@ impl<'r> World<'r> {
         self.violate(Rule::Rest, "a provisioner works without end".to_owned());
     }
 
-    fn hear_all(&mut self) {
+    pub(crate) fn hear_all(&mut self) {
         for (who, kind) in self.watches() {
             while self.hear_one(who, kind) {}
         }
@@ -708,7 +732,7 @@ fn process_of(processes: &mut [Process], at: usize) -> &mut Process {
 }
 
 /// Who has watches.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Who {
     Process(usize),
     Extender,
@@ -719,7 +743,11 @@ enum Who {
 fn name_of(who: Who, kind: usize) -> &'static str {
     match who {
         Who::Process(_) => Process::kind(kind),
-        Who::Extender => Process::kind(if kind == 6 { process::KINDS } else { kind }),
+        Who::Extender => Process::kind(match kind {
+            6 => process::KINDS,
+            8 => 6,
+            other => other,
+        }),
         Who::Scheduler => ["pods", "claims", "persistent volumes", "nodes"][kind],
         Who::Daemon(_) => "replicas",
     }

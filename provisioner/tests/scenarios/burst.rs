@@ -55,6 +55,12 @@ async fn many_pods_at_once_cost_a_few_reads_each() {
     }
     let counts = reads(&world);
     println!("{PODS} pods in {:?}: {counts:#?}", began.elapsed());
+    let count = |verb, plural: &str| counts.get(&(verb, plural.to_owned())).copied().unwrap_or(0);
+    // Neither a namespace's pods nor its claims are listed; of both, those that are meant are read.
+    for plural in ["pods", "persistentvolumeclaims"] {
+        assert_eq!(count("list", plural), 0, "{plural}");
+        assert!(count("get", plural) <= 3 * 2 * PODS, "{plural}");
+    }
     assert_eq!(world.api.list("localvolumes").len(), 2 * PODS);
     let members = world.members();
     assert_eq!(members.len(), 2 * PODS);
