@@ -72,7 +72,7 @@ impl From<NoPlace> for Refusal {
         let text = why.to_string();
         match why {
             NoPlace::Refused { .. } => Self::exhausted(text),
-            NoPlace::Class(_) => Self::invalid(text),
+            NoPlace::Class(_) | NoPlace::PoolName(_) => Self::invalid(text),
             NoPlace::NoGroup(_) => Self::aborted(text),
             NoPlace::Pools { .. } | NoPlace::NoPlan(_) => Self::new(tonic::Code::Internal, text),
         }

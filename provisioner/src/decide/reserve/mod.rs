@@ -10,11 +10,11 @@ use hawser_api::{
     Accessibility, LocalVolume, LocalVolumeGroup, LocalVolumeSpec, VolumeConfig,
     VolumeConfigReplica, VolumeGroupMember,
     names::{annotations, finalizers, pools},
-    parameters::VolumeClass,
+    parameters::{PlacementStrategy, VolumeClass},
 };
 use hawser_placement::{
-    Bytes, Candidates, Cluster, Name, NewVolume, Placement, PoolClass, Request, Volume, VolumeKind,
-    VolumePlan,
+    Bytes, Candidates, Cluster, Name, NewVolume, Placement, PoolClass, Request, Strategy, Volume,
+    VolumeKind, VolumePlan,
 };
 use kube::{ResourceExt, api::ObjectMeta};
 
@@ -84,6 +84,11 @@ pub enum NoPlace {
     },
     #[error("parameter \"poolClass\" is {0:?}; it must be HDD, SSD or NVMe")]
     Class(hawser_api::PoolClass),
+    #[error(
+        "spec.poolName is {0:?}; it must be {prefix}HDD, {prefix}SSD or {prefix}NVMe",
+        prefix = pools::VG_PREFIX
+    )]
+    PoolName(String),
     #[error("the copies of volume {volume:?} would be in pools of different names: {pools}")]
     Pools { volume: String, pools: String },
     #[error("placement has no plan for volume {0:?}")]
@@ -199,6 +204,11 @@ fn new_volume(class: &VolumeClass, size: i64) -> Result<NewVolume, NoPlace> {
     Ok(NewVolume {
         thin: class.thin,
         copies: copies(class),
+        // Where no scheduler has chosen, the class says which node is best, as it does for the scheduler's extender.
+        strategy: class.placement.map(|placement| match placement {
+            PlacementStrategy::Spread => Strategy::Spread,
+            PlacementStrategy::BinPack => Strategy::BinPack,
+        }),
         ..NewVolume::new(pool, bytes(size))
     })
 }
@@ -489,8 +499,10 @@ pub fn reserved_nodes(
 pub fn by_hand(volume: &LocalVolume, facts: &Facts<'_>) -> Result<Vec<Write>, NoPlace> {
     let name = volume.name_any();
     let size = volume.spec.required_capacity_bytes;
-    let class = pools::class_of(&volume.spec.pool_name).unwrap_or_default();
-    let new = NewVolume::new(pool_class(&class)?, bytes(size));
+    let pool = &volume.spec.pool_name;
+    let class = pools::class_of(pool).unwrap_or_default();
+    let class = pool_class(&class).map_err(|_| NoPlace::PoolName(pool.clone()))?;
+    let new = NewVolume::new(class, bytes(size));
     let request = Request {
         volumes: vec![Volume {
             name: name.as_str().into(),

@@ -31,6 +31,7 @@ fn a_wish(volume: &str, gib: i64, node: &str, copies: i64) -> Wish {
             thin: false,
             encryption: None,
             qos: None,
+            placement: None,
         },
         size: gib * GIB,
         allowed: Some(vec![node.into()]),
@@ -278,6 +279,26 @@ fn without_a_pod_the_group_is_the_volumes_own() {
 }
 
 #[test]
+fn where_no_scheduler_has_chosen_the_class_says_which_node_is_best() {
+    let mut setup = a_setup(vec![], vec![]);
+    setup.cluster = a_cluster(&[("large", 20), ("small", 10)]);
+    for (placement, node) in [
+        (None, "large"),
+        (Some(PlacementStrategy::Spread), "large"),
+        (Some(PlacementStrategy::BinPack), "small"),
+    ] {
+        let mut wish = a_wish("a", 2, "n1", 1);
+        wish.allowed = None;
+        wish.class.placement = placement;
+        let writes = setup.decide(&wish).unwrap();
+        let Write::CreateGroup(group) = &writes[0] else {
+            panic!("{writes:?}")
+        };
+        assert_eq!(places_in(group), [on("a", &[node])], "{placement:?}");
+    }
+}
+
+#[test]
 fn a_group_that_goes_is_not_used_again() {
     let mut held = (*a_group("uid", EPOCH, vec![a_member("a", &["n1"])])).clone();
     held.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
@@ -304,6 +325,10 @@ fn a_volume_made_by_hand_gets_room_on_each_of_its_nodes_or_is_refused() {
     let held = [Arc::new((**group).clone())];
     assert_eq!(reserved_nodes(&volume, &held, EPOCH), ["n1", "n2"]);
     assert!(reserved_nodes(&volume, &held, "later").is_empty());
+    "LocalStorage_PoolTape".clone_into(&mut volume.spec.pool_name);
+    let refused = setup.ask(|facts| by_hand(&volume, facts)).unwrap_err();
+    assert!(refused.to_string().contains("spec.poolName is \"LocalStorage_PoolTape\""), "{refused}");
+    volume.spec.pool_name = POOL.into();
     volume.spec.required_capacity_bytes = 11 * GIB;
     let refused = setup.ask(|facts| by_hand(&volume, facts)).unwrap_err();
     assert!(refused.to_string().contains("node n1"), "{refused}");
