@@ -281,7 +281,7 @@ impl Inventory {
             name: source.to_string(),
         };
         // What has no volume is not asked what it is to be made from: claims could name each other in a circle.
-        let claim = self.claims.get(&source_key);
+        let claim = self.claim(&source_key);
         if claim
             .is_some_and(|facts| facts.bound_to.is_none() && self.bound(&facts.volume).is_none())
         {
