@@ -123,21 +123,20 @@ async fn filter(State(app): State<Arc<App>>, body: Body) -> Response {
 
 fn filtered(app: &App, why_not: Option<String>, asked: &Asked<'_>, names: &[Text<'_>]) -> Filtered {
     let pod = asked.pod.as_ref();
-    let filtered = match why_not {
-        Some(error) => Filtered::failed(error),
-        None => {
-            let inventory = app.inventory.read();
-            let asks = Asks::of(&inventory, app.strategy, pod);
-            let filtered = decide::filter(&inventory, &asks, names);
-            // Where one node is left, the scheduler takes it without asking for points.
-            if let (Some(only), Some(request)) = (filtered.only_one(), asks.request()) {
-                let only = [names[only].as_ref()];
-                app.recent
-                    .lock()
-                    .note(Instant::now(), uid(asked), request, only);
-            }
-            filtered
+    let filtered = if let Some(error) = why_not {
+        Filtered::failed(error)
+    } else {
+        let inventory = app.inventory.read();
+        let asks = Asks::of(&inventory, app.strategy, pod);
+        let filtered = decide::filter(&inventory, &asks, names);
+        // Where one node is left, the scheduler takes it without asking for points.
+        if let (Some(only), Some(request)) = (filtered.only_one(), asks.request()) {
+            let only = [names[only].as_ref()];
+            app.recent
+                .lock()
+                .note(Instant::now(), uid(asked), request, only);
         }
+        filtered
     };
     if !filtered.error.is_empty() {
         tracing::info!(error = %filtered.error, "no decision");
