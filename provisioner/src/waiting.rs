@@ -34,7 +34,9 @@ impl Default for Waiting {
         let store = Store::<Pod>::new();
         let by_claim = store.group_by(|pod| {
             let namespace = pod.namespace().unwrap_or_default();
-            claims_of(pod).map(|claim| key(&namespace, &claim)).collect()
+            claims_of(pod)
+                .map(|claim| key(&namespace, &claim))
+                .collect()
         });
         Self {
             store,
@@ -58,7 +60,8 @@ impl Waiting {
         let meta = &pod.metadata;
         let spec = pod.spec.as_ref()?;
         let volumes = spec.volumes.iter().flatten();
-        let claims = volumes.filter(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some());
+        let claims =
+            volumes.filter(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some());
         Some(Pod {
             metadata: ObjectMeta {
                 name: meta.name.clone(),

@@ -50,7 +50,12 @@ pub(super) fn over_committed(
         made.insert((&spec.node_name, &spec.volume_name));
     }
     for group in groups {
-        let of_group: Vec<&String> = group.spec.accessibility.iter().flat_map(|at| &at.nodes).collect();
+        let of_group: Vec<&String> = group
+            .spec
+            .accessibility
+            .iter()
+            .flat_map(|at| &at.nodes)
+            .collect();
         for member in &group.spec.volumes {
             let own: Vec<&String> = member.nodes.iter().collect();
             for node in if own.is_empty() { &of_group } else { &own } {

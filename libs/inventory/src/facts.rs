@@ -327,7 +327,12 @@ impl GroupFacts {
         let members: Vec<MemberFacts> = members.collect();
         let of_group = spec.accessibility.iter().flat_map(|a| &a.nodes);
         let mut nodes: Vec<Name> = of_group.map(|node| names.get(node)).collect();
-        nodes.extend(members.iter().flat_map(|member| member.nodes.as_slice()).cloned());
+        nodes.extend(
+            members
+                .iter()
+                .flat_map(|member| member.nodes.as_slice())
+                .cloned(),
+        );
         Self {
             owner: format!("{}/{}", spec.namespace, pods.join(",")).into(),
             nodes: nodes.into_iter().collect(),

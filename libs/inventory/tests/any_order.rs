@@ -294,8 +294,7 @@ fn empty() -> Inventory {
 }
 
 fn event() -> BoxedStrategy<Event> {
-    let object =
-        prop_oneof![1 => node(), 2 => storage(), 2 => volume(), 3 => replica(), 2 => group(), 3 => claim(), 2 => pod()];
+    let object = prop_oneof![1 => node(), 2 => storage(), 2 => volume(), 3 => replica(), 2 => group(), 3 => claim(), 2 => pod()];
     (object, 0..10u8)
         .prop_map(|(object, what)| match what {
             0..=6 => Event::Apply(object),

@@ -712,7 +712,8 @@ fn what_was_chosen_for_a_pod_that_waits_is_reserved_for_all_its_claims_until_it_
         let request = inventory.pod_request(&pod(&[uses("mine")])).unwrap();
         hawser_placement::evaluate(inventory.cluster(), &request.unwrap(), "n1")
     };
-    let fits = |inventory: &Inventory| matches!(other(inventory), hawser_placement::Verdict::Fit { .. });
+    let fits =
+        |inventory: &Inventory| matches!(other(inventory), hawser_placement::Verdict::Fit { .. });
     let waiting = pod(&[uses("data"), uses("logs")]);
     for name in ["data", "logs", "mine"] {
         inventory.apply(&chosen(name, None));
@@ -725,18 +726,28 @@ fn what_was_chosen_for_a_pod_that_waits_is_reserved_for_all_its_claims_until_it_
         (40, 24, 2),
         "two of 10 MiB in whole extents, one of them not told yet"
     );
-    assert!(inventory.holds(&Request::default()).is_empty(), "counted once");
+    assert!(
+        inventory.holds(&Request::default()).is_empty(),
+        "counted once"
+    );
     // To the pod itself it is free.
     inventory.apply(&storage(76, 2, &["v0"]));
     let own = inventory.pod_request(&waiting).unwrap().unwrap();
     let verdict = hawser_placement::evaluate(inventory.cluster(), &own, "n1");
-    assert!(matches!(verdict, hawser_placement::Verdict::Fit { .. }), "{verdict:?}");
+    assert!(
+        matches!(verdict, hawser_placement::Verdict::Fit { .. }),
+        "{verdict:?}"
+    );
     assert!(!fits(&inventory));
     let node = inventory.cluster().get("n1").unwrap();
     assert_eq!(&*node.reservations[0].owner, "shop/db-0");
 
     // Recorded: what was written counts, wherever that is.
-    inventory.apply(&group("g", "db-0", &[("pvc-uid-data", 16), ("pvc-uid-logs", 12)]));
+    inventory.apply(&group(
+        "g",
+        "db-0",
+        &[("pvc-uid-data", 16), ("pvc-uid-logs", 12)],
+    ));
     assert_eq!(books(&inventory).1, 28);
     let key = |namespace: Option<&str>, name: &str| Key {
         namespace: namespace.map(str::to_owned),
@@ -756,7 +767,11 @@ fn what_was_chosen_for_a_pod_that_waits_is_reserved_for_all_its_claims_until_it_
     Fold::<Pod>::remove(&mut inventory, &key(Some("shop"), "db-0"));
     assert_eq!(books(&inventory).1, 0, "the pod is gone");
     assert!(fits(&inventory));
-    assert_eq!(inventory.holds(&Request::default()).len(), 1, "lowers scores still");
+    assert_eq!(
+        inventory.holds(&Request::default()).len(),
+        1,
+        "lowers scores still"
+    );
     let mut placed = waiting.clone();
     placed.spec.as_mut().unwrap().node_name = Some("n1".into());
     for (pod, reserved) in [(&waiting, 24), (&placed, 0)] {

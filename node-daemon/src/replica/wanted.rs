@@ -26,7 +26,9 @@ pub(super) async fn objection(
 
 fn against(volume: Option<&LocalVolume>, name: &str, node: &str) -> Option<String> {
     match volume {
-        None => Some(format!("LocalVolume {name} does not exist: no copy is made for it")),
+        None => Some(format!(
+            "LocalVolume {name} does not exist: no copy is made for it"
+        )),
         Some(volume) if volume.spec.delete => Some(format!(
             "LocalVolume {name} is being deleted: no copy is made for it"
         )),

@@ -38,7 +38,9 @@ pub(super) async fn find_room(state: &State, key: &str) -> Result<ControlFlow<Ac
             Err(refusal) => {
                 let why = refusal.message;
                 tracing::info!(volume = %key, %why, "no room for a volume that was made by hand");
-                state.events.record(&*volume, Severity::Warning, "NoRoom", why);
+                state
+                    .events
+                    .record(&*volume, Severity::Warning, "NoRoom", why);
                 ControlFlow::Break(Action::RequeueAfter(LOOK_AGAIN))
             }
         });
@@ -58,24 +60,41 @@ pub(super) async fn find_room(state: &State, key: &str) -> Result<ControlFlow<Ac
     }
     let why = "its node is gone, or its reservation had ended when it was recorded";
     tracing::info!(volume = %key, why, "volume taken back");
-    state.events.record(&*volume, Severity::Warning, "CreationFailed", why);
-    state.objects.change(&*volume, |v| v.spec.delete = true).await?;
+    state
+        .events
+        .record(&*volume, Severity::Warning, "CreationFailed", why);
+    state
+        .objects
+        .change(&*volume, |v| v.spec.delete = true)
+        .await?;
     Ok(ControlFlow::Break(Action::Done))
 }
 
 /// A copy may have been recorded that the index does not know yet, by us or by who led before: the room that it takes must not
 /// be given away. The server's answer goes into the index.
-pub(super) async fn look_for_replicas(state: &State, key: &str) -> Result<ControlFlow<Action>, WriteError> {
+pub(super) async fn look_for_replicas(
+    state: &State,
+    key: &str,
+) -> Result<ControlFlow<Action>, WriteError> {
     let mut nodes = volume::wanted_nodes(&*latest(state, key)?);
     for held in state.groups_of(key) {
         let member = group::member(&held, key);
-        nodes.extend(member.into_iter().flat_map(|m| group::places(&held, m).to_vec()));
+        nodes.extend(
+            member
+                .into_iter()
+                .flat_map(|m| group::places(&held, m).to_vec()),
+        );
     }
     nodes.sort();
     nodes.dedup();
     for node in nodes {
         let replica = name::replica_name(key, &node);
-        if state.objects.read::<LocalVolumeReplica>(&replica).await?.is_some() {
+        if state
+            .objects
+            .read::<LocalVolumeReplica>(&replica)
+            .await?
+            .is_some()
+        {
             return Ok(ControlFlow::Break(Action::RequeueAfter(LOOK_AGAIN)));
         }
     }
@@ -89,7 +108,10 @@ pub(super) async fn give_back(state: &State, volume: &LocalVolume) -> Result<(),
     if state.guards.is_taken(&name) || !state.persistent_of(&name).is_empty() {
         return Ok(());
     }
-    let claim = state.outside.claim(&spec.pvc_namespace, &spec.pvc_name).await?;
+    let claim = state
+        .outside
+        .claim(&spec.pvc_namespace, &spec.pvc_name)
+        .await?;
     // A volume that is named otherwise does not tell which claim of that name it was made for.
     let wanted = claim.is_some_and(|claim| {
         let uid = name.strip_prefix("pvc-");
@@ -99,7 +121,10 @@ pub(super) async fn give_back(state: &State, volume: &LocalVolume) -> Result<(),
         return Ok(());
     }
     tracing::info!(volume = %name, "claim is gone, and the volume was never bound: removed");
-    state.objects.change(volume, |v| v.spec.delete = true).await?;
+    state
+        .objects
+        .change(volume, |v| v.spec.delete = true)
+        .await?;
     Ok(())
 }
 
@@ -127,7 +152,10 @@ pub(super) async fn remove(state: &State, key: &str, replica: &str) -> Result<()
     if state.node_is_gone(node).await? {
         return abandon(state, key, replica).await;
     }
-    let copy = state.objects.change(&*copy, |r| r.spec.delete = true).await?;
+    let copy = state
+        .objects
+        .change(&*copy, |r| r.spec.delete = true)
+        .await?;
     if copy.metadata.deletion_timestamp.is_none() {
         state.objects.delete(&copy).await?;
     }

@@ -110,11 +110,7 @@ pub(super) fn latest(state: &State, key: &str) -> Result<Arc<LocalVolume>, Write
         .ok_or_else(|| gone(key))
 }
 
-async fn apply(
-    state: &State,
-    key: &str,
-    step: Step,
-) -> Result<ControlFlow<Action>, WriteError> {
+async fn apply(state: &State, key: &str, step: Step) -> Result<ControlFlow<Action>, WriteError> {
     tracing::debug!(volume = %key, ?step, "step");
     match step {
         Step::FindRoom => return stray::find_room(state, key).await,

@@ -70,8 +70,7 @@ pub fn node_of(pod: &Pod) -> Option<&str> {
 #[must_use]
 pub fn is_alive(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-    pod.metadata.deletion_timestamp.is_none()
-        && !matches!(phase, Some("Succeeded" | "Failed"))
+    pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// The node that a scheduler chose for a claim.
@@ -167,9 +166,20 @@ mod tests {
     fn the_pod_whose_claims_all_bear_the_node_is_meant() {
         let shared = || a_claim("shared", Some("n2"), None);
         let old = a_pod("old", 1, vec![shared(), a_claim("a", None, None)]);
-        let scheduled = a_pod("scheduled", 2, vec![shared(), a_claim("b", Some("n2"), None)]);
-        let elsewhere = a_pod("elsewhere", 0, vec![shared(), a_claim("c", Some("n1"), None)]);
-        assert_eq!(ranked(&[old.clone(), scheduled, elsewhere.clone()], "n2"), ["scheduled"]);
+        let scheduled = a_pod(
+            "scheduled",
+            2,
+            vec![shared(), a_claim("b", Some("n2"), None)],
+        );
+        let elsewhere = a_pod(
+            "elsewhere",
+            0,
+            vec![shared(), a_claim("c", Some("n1"), None)],
+        );
+        assert_eq!(
+            ranked(&[old.clone(), scheduled, elsewhere.clone()], "n2"),
+            ["scheduled"]
+        );
         assert_eq!(ranked(&[elsewhere, old.clone()], "n2"), ["old"]);
         let older = a_pod("older", 0, vec![shared(), a_claim("d", None, None)]);
         assert_eq!(ranked(&[old, older], "n2"), ["older", "old"]);

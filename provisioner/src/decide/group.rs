@@ -136,9 +136,8 @@ fn ended(case: Case<'_>, fact: &Fact) -> Option<&'static str> {
 /// Whether the volume exists as a member of this group.
 #[must_use]
 pub fn is_consumed(group: &LocalVolumeGroup, volume: Option<&LocalVolume>) -> bool {
-    volume.is_some_and(|v| {
-        v.spec.volume_group.is_empty() || v.spec.volume_group == group.name_any()
-    })
+    volume
+        .is_some_and(|v| v.spec.volume_group.is_empty() || v.spec.volume_group == group.name_any())
 }
 
 /// The members that hold: all of a group of this epoch; of another one those that are consumed.
@@ -188,9 +187,7 @@ pub fn places<'a>(group: &'a LocalVolumeGroup, member: &'a VolumeGroupMember) ->
 
 /// Says of each member where it is, in as few words as possible, and of the group where its members are.
 #[must_use]
-pub fn arrange(
-    mut members: Vec<VolumeGroupMember>,
-) -> (Accessibility, Vec<VolumeGroupMember>) {
+pub fn arrange(mut members: Vec<VolumeGroupMember>) -> (Accessibility, Vec<VolumeGroupMember>) {
     let mut all: Vec<String> = Vec::new();
     for node in members.iter().flat_map(|m| &m.nodes) {
         if !all.contains(node) {
@@ -287,11 +284,23 @@ mod tests {
         let elsewhere = PodState::On("n2".into());
         let cases = [
             (&PodState::Gone, waiting(Some("n1")), "its pod is gone"),
-            (&elsewhere, waiting(Some("n1")), "its pod runs on another node"),
+            (
+                &elsewhere,
+                waiting(Some("n1")),
+                "its pod runs on another node",
+            ),
             (&PodState::Waiting, ClaimState::Gone, "its claim is gone"),
             (&PodState::None, ClaimState::Gone, "its claim is gone"),
-            (&PodState::Waiting, ClaimState::Bound, "its claim has a volume"),
-            (&PodState::Waiting, waiting(Some("n2")), "its pod goes to another node"),
+            (
+                &PodState::Waiting,
+                ClaimState::Bound,
+                "its claim has a volume",
+            ),
+            (
+                &PodState::Waiting,
+                waiting(Some("n2")),
+                "its pod goes to another node",
+            ),
         ];
         for (pod, claim, why) in cases {
             assert_eq!(judged(false, pod, &[a_fact("v", false, claim)]), [why]);
@@ -353,7 +362,12 @@ mod tests {
 
     #[test]
     fn members_say_where_they_are_only_if_it_is_not_where_all_are() {
-        let group = build("g", "shop", None, vec![a_member("v1", &["n1"]), a_member("v2", &["n1"])]);
+        let group = build(
+            "g",
+            "shop",
+            None,
+            vec![a_member("v1", &["n1"]), a_member("v2", &["n1"])],
+        );
         assert_eq!(nodes(&group), ["n1"]);
         assert!(group.spec.volumes.iter().all(|m| m.nodes.is_empty()));
         let members = vec![a_member("v1", &["n1", "n2"]), a_member("v2", &["n1", "n3"])];

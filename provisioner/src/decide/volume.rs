@@ -158,9 +158,8 @@ pub fn strays(
     replicas: &[Arc<LocalVolumeReplica>],
     wanted: &[String],
 ) -> impl Iterator<Item = Step> {
-    let stray = |r: &&Arc<LocalVolumeReplica>| {
-        !wanted.contains(&r.spec.node_name) && !replica::was_made(r)
-    };
+    let stray =
+        |r: &&Arc<LocalVolumeReplica>| !wanted.contains(&r.spec.node_name) && !replica::was_made(r);
     replicas.iter().filter(stray).map(|r| Step::RemoveStray {
         replica: r.name_any(),
     })
@@ -265,9 +264,10 @@ pub fn mark_bound(volume: &mut LocalVolume) {
 /// Whether nobody can have written anything into the volume: it was never bound and never published.
 #[must_use]
 pub fn is_untouched(volume: &LocalVolume) -> bool {
-    let used = volume.status.as_ref().is_some_and(|s| {
-        !s.fs_type.is_empty() || !s.published_node.is_empty() || s.raw_block
-    });
+    let used = volume
+        .status
+        .as_ref()
+        .is_some_and(|s| !s.fs_type.is_empty() || !s.published_node.is_empty() || s.raw_block);
     is_unbound(volume) && !used
 }
 
@@ -598,7 +598,12 @@ mod tests {
             replica: "v-n9".into(),
         };
         let here = a_copy("n1", ReplicaState::Ready, 8);
-        let with = |allocated| planned(&volume, &[here.clone(), a_copy("n9", ReplicaState::Unset, allocated)]);
+        let with = |allocated| {
+            planned(
+                &volume,
+                &[here.clone(), a_copy("n9", ReplicaState::Unset, allocated)],
+            )
+        };
         assert!(with(0).contains(&stray));
         assert!(!with(8).contains(&stray));
     }

@@ -95,9 +95,7 @@ fn binds_at_once(state: &State, claim: &PersistentVolumeClaim) -> bool {
         .get(hawser_api::names::annotations::BETA_CLASS)
         .or_else(|| claim.spec.as_ref()?.storage_class_name.as_ref());
     let class = class.and_then(|class| state.classes.get(class));
-    class.is_some_and(|class| {
-        class.volume_binding_mode.as_deref() != Some("WaitForFirstConsumer")
-    })
+    class.is_some_and(|class| class.volume_binding_mode.as_deref() != Some("WaitForFirstConsumer"))
 }
 
 /// The node that was chosen, if it is a single one.

@@ -173,7 +173,9 @@ pub fn decide(state: &State, wish: &Wish, claimants: &[Claimant]) -> Result<Vec<
         }
     }
     groups.extend(state.groups_called(&wish.volume));
-    with_facts(state, claimants, groups, |facts| reserve::decide(wish, facts))
+    with_facts(state, claimants, groups, |facts| {
+        reserve::decide(wish, facts)
+    })
 }
 
 fn with_facts<T>(

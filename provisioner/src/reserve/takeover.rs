@@ -152,7 +152,11 @@ async fn adopt(
             Err(error) if error.is_overtaken() => {}
             Err(error) => return Err(error),
         }
-        match state.objects.read::<LocalVolumeGroup>(&held.name_any()).await? {
+        match state
+            .objects
+            .read::<LocalVolumeGroup>(&held.name_any())
+            .await?
+        {
             Some(now) => held = Arc::new(now),
             None => return Ok(()),
         }

@@ -160,10 +160,9 @@ async fn create_volume(state: &State, new: &LocalVolume) -> Result<LocalVolume, 
                 "an earlier attempt at volume {name:?} is being removed; try again"
             ))
             .into()),
-            None => Err(Refusal::aborted(format!(
-                "volume {name:?} came and went; try again"
-            ))
-            .into()),
+            None => {
+                Err(Refusal::aborted(format!("volume {name:?} came and went; try again")).into())
+            }
         },
         Err(error) => Err(error.into()),
     }

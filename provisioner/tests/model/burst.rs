@@ -35,10 +35,14 @@ fn burst(blind: usize, broken: Option<Break>) -> u64 {
     for pod in 0..PODS {
         let claims = ["data", "log"].map(|claim| format!("{claim}-{pod:02}"));
         for claim in &claims {
-            let created = world.server.create(a_claim(claim, Class::One, 1, None, None));
+            let created = world
+                .server
+                .create(a_claim(claim, Class::One, 1, None, None));
             created.expect("the name is free");
         }
-        let created = world.server.create(a_pod(&format!("p-{pod:02}"), &claims, &[], false));
+        let created = world
+            .server
+            .create(a_pod(&format!("p-{pod:02}"), &claims, &[], false));
         created.expect("the name is free");
     }
     world.hear_all();
@@ -79,5 +83,8 @@ fn only_pods_that_are_sent_before_a_choice_is_heard_of_can_come_back() {
     // Two of three pods are sent blindly: of those only some that meet at the end of a node's room come back.
     let back = burst(2, None);
     println!("{back} of {PODS} came back");
-    assert!(back <= 2 * u64::try_from(NODES).expect("a small number"), "{back}");
+    assert!(
+        back <= 2 * u64::try_from(NODES).expect("a small number"),
+        "{back}"
+    );
 }

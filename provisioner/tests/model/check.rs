@@ -22,7 +22,7 @@ use provisioner::{
 use crate::{
     network::fence,
     nodes::Health,
-    objects::{Class, ClaimInfo, SHOP, in_shop, persistent_nodes, pool_name, selects, size},
+    objects::{ClaimInfo, Class, SHOP, in_shop, persistent_nodes, pool_name, selects, size},
     process::Process,
     users::{bound_claim, lacks_claims},
     world::{Rule, World},
@@ -86,7 +86,10 @@ impl World<'_> {
 
     /// What must hold after each step.
     pub(crate) fn check(&mut self) {
-        let now = (self.server.version, self.daemons.iter().map(|d| d.done).sum());
+        let now = (
+            self.server.version,
+            self.daemons.iter().map(|d| d.done).sum(),
+        );
         if self.violation.is_some() || self.checked == now {
             return;
         }
@@ -100,7 +103,10 @@ impl World<'_> {
             if self.daemons[at].health == Health::Lost {
                 continue;
             }
-            let (node, pools) = (self.daemons[at].name.clone(), self.daemons[at].pools.clone());
+            let (node, pools) = (
+                self.daemons[at].name.clone(),
+                self.daemons[at].pools.clone(),
+            );
             for (pool, total) in pools {
                 let takers = self.takers(&node, &pool, false);
                 let taken: i64 = takers.values().sum();
@@ -154,7 +160,9 @@ impl World<'_> {
 
     /// Extender and provisioner decide the same, if both know everything and nobody is in the middle of something.
     pub(crate) fn compare(&mut self) -> bool {
-        let Some(at) = self.leader() else { return false };
+        let Some(at) = self.leader() else {
+            return false;
+        };
         let process = &self.processes[at];
         let calm = process.serves
             && process.is_idle()
@@ -180,7 +188,10 @@ impl World<'_> {
             let candidate = self.candidate(pod);
             for node in self.server.nodes.objects.values() {
                 let node = node.name_any();
-                let passes = !self.extender.filter(pod, std::slice::from_ref(&node)).is_empty();
+                let passes = !self
+                    .extender
+                    .filter(pod, std::slice::from_ref(&node))
+                    .is_empty();
                 let verdict = would_create(process, &claim, &candidate, &node);
                 compared += 1;
                 match verdict {
@@ -244,13 +255,18 @@ impl World<'_> {
         let mut wrong = None;
         for group in self.server.groups.objects.values() {
             for member in &group.spec.volumes {
-                if self.server.named::<LocalVolume>(&member.local_volume).is_some() {
+                if self
+                    .server
+                    .named::<LocalVolume>(&member.local_volume)
+                    .is_some()
+                {
                     continue;
                 }
                 let of_pod = group.spec.pods.first().map(|name| {
                     let pod = self.server.get::<Pod>(&in_shop(name));
                     let same = |pod: &Pod| {
-                        pod.uid().is_some_and(|uid| group.name_any().starts_with(&uid))
+                        pod.uid()
+                            .is_some_and(|uid| group.name_any().starts_with(&uid))
                     };
                     pod.is_some_and(|pod| same(&pod) && is_alive(&pod))
                 });
@@ -258,7 +274,8 @@ impl World<'_> {
                     .server
                     .get::<PersistentVolumeClaim>(&in_shop(&member.pvc));
                 let of_claim = claim.is_some_and(|claim| {
-                    !is_bound(&claim) && format!("pvc-{}", claim.uid().unwrap_or_default()) == member.local_volume
+                    !is_bound(&claim)
+                        && format!("pvc-{}", claim.uid().unwrap_or_default()) == member.local_volume
                 });
                 if !of_pod.unwrap_or(true) || !of_claim {
                     wrong = Some(format!(
@@ -305,7 +322,10 @@ impl World<'_> {
             let mut nodes = self.server.nodes.objects.keys();
             let wanted = [(info.class, info.bytes)];
             if let Some(node) = nodes.find(|n| place(&wanted, &n.name, &[], &mut free.clone())) {
-                wrong = Some(format!("claim {} waits, and would fit on {node}", info.name));
+                wrong = Some(format!(
+                    "claim {} waits, and would fit on {node}",
+                    info.name
+                ));
             }
         }
         if let Some(what) = wrong {
@@ -352,8 +372,15 @@ impl World<'_> {
             }
         }
         let nodes = self.server.nodes.objects.values();
-        let further = nodes.filter(|node| selects(pod, node)).map(|n| n.name_any());
-        place(&new, node, &further.collect::<Vec<_>>(), &mut self.free(&owned))
+        let further = nodes
+            .filter(|node| selects(pod, node))
+            .map(|n| n.name_any());
+        place(
+            &new,
+            node,
+            &further.collect::<Vec<_>>(),
+            &mut self.free(&owned),
+        )
     }
 
     fn are_there(&self, nodes: &[String]) -> bool {
@@ -463,12 +490,7 @@ fn place(
     found
 }
 
-fn take(
-    free: &mut BTreeMap<(String, String), i64>,
-    node: &str,
-    pool: &str,
-    bytes: i64,
-) -> bool {
+fn take(free: &mut BTreeMap<(String, String), i64>, node: &str, pool: &str, bytes: i64) -> bool {
     match free.get_mut(&(node.to_owned(), pool.to_owned())) {
         Some(left) if *left >= bytes => {
             *left -= bytes;

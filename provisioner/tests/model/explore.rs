@@ -109,7 +109,10 @@ impl History {
         let nodes = (0..=random.below(3)).map(|_| {
             let hdd = 4 + random.below(9);
             let ssd = random.below(3) * 4;
-            (i64::try_from(hdd).unwrap_or(4), i64::try_from(ssd).unwrap_or(0))
+            (
+                i64::try_from(hdd).unwrap_or(4),
+                i64::try_from(ssd).unwrap_or(0),
+            )
         });
         let config = Config {
             nodes: nodes.collect(),

@@ -99,7 +99,10 @@ fn no_history_breaks_a_rule() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     let steps: u64 = counts.steps.values().sum();
-    println!("{histories} histories, {steps} steps, in {:?}", began.elapsed());
+    println!(
+        "{histories} histories, {steps} steps, in {:?}",
+        began.elapsed()
+    );
     for (name, count) in counts.events.iter().chain(&counts.steps) {
         println!("{count:>10} {name}");
     }
@@ -146,7 +149,11 @@ fn reservations_that_are_not_joint_are_found() {
 fn reservations_that_nobody_ends_are_found() {
     is_found(
         Break::KeeperSleeps,
-        &[Rule::EndsWithPod, Rule::NobodyWaitsInVain, Rule::NothingLeft],
+        &[
+            Rule::EndsWithPod,
+            Rule::NobodyWaitsInVain,
+            Rule::NothingLeft,
+        ],
     );
 }
 

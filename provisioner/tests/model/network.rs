@@ -148,7 +148,9 @@ impl Network {
     pub(crate) fn orphan(&self, process: usize) {
         let mut inner = self.0.lock();
         let of_process = |call: &Call| call.process == process;
-        inner.calls.retain(|_, call| !of_process(call) || call.writes);
+        inner
+            .calls
+            .retain(|_, call| !of_process(call) || call.writes);
         let orphans = inner.calls.values_mut().filter(|call| of_process(call));
         orphans.for_each(|call| call.awaited = false);
     }

@@ -173,7 +173,12 @@ impl Daemon {
         if unasked || volume.is_some_and(|v| wanted(&v)) {
             self.checked.insert(uid);
         } else {
-            fail(server, name, "NotWanted", "its volume does not want a copy here");
+            fail(
+                server,
+                name,
+                "NotWanted",
+                "its volume does not want a copy here",
+            );
         }
     }
 
@@ -203,7 +208,10 @@ impl Daemon {
         let Some(seen) = self.seen(name).cloned() else {
             return;
         };
-        let size = self.volumes.get(&seen.spec.volume_name).map(|(_, size)| *size);
+        let size = self
+            .volumes
+            .get(&seen.spec.volume_name)
+            .map(|(_, size)| *size);
         server.edit::<LocalVolumeReplica>(&Key::cluster(name), |r| {
             if r.uid() == seen.metadata.uid {
                 let status = r.status.get_or_insert_default();

@@ -122,7 +122,9 @@ pub(crate) fn a_pod(name: &str, claims: &[String], ephemeral: &[String], special
     let claims = claims
         .iter()
         .map(|c| json!({"name": c, "persistentVolumeClaim": {"claimName": c}}));
-    let ephemeral = ephemeral.iter().map(|v| json!({"name": v, "ephemeral": {}}));
+    let ephemeral = ephemeral
+        .iter()
+        .map(|v| json!({"name": v, "ephemeral": {}}));
     let volumes: Vec<Value> = claims.chain(ephemeral).collect();
     let selector = if special {
         json!({SPECIAL: "yes"})

@@ -15,12 +15,7 @@ use std::{
 
 use hawser_api::{LocalStorageNode, LocalVolume, LocalVolumeGroup, LocalVolumeReplica};
 use hawser_inventory::Fold;
-use hawser_runtime::{
-    events::Recorder,
-    health::Health,
-    index::Index,
-    reconcile::Action,
-};
+use hawser_runtime::{events::Recorder, health::Health, index::Index, reconcile::Action};
 use k8s_openapi::api::{
     core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod},
     storage::v1::StorageClass,
@@ -36,7 +31,7 @@ use provisioner::{
 use crate::{
     breaks::Break,
     network::Network,
-    objects::{Class, ClaimInfo},
+    objects::{ClaimInfo, Class},
     server::{Cursor, Event, News, Server, Stored, View},
 };
 
@@ -414,7 +409,10 @@ impl Process {
 
     /// Whether no write is in doubt and nobody is placing anything.
     pub(crate) fn is_settled(&self) -> bool {
-        self.state.placing.try_lock().is_ok_and(|unsettled| unsettled.is_settled())
+        self.state
+            .placing
+            .try_lock()
+            .is_ok_and(|unsettled| unsettled.is_settled())
     }
 
     /// The request that external-provisioner makes for a claim.

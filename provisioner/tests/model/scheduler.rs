@@ -172,7 +172,9 @@ impl Extender {
             return false;
         };
         let request = request.unwrap_or_default();
-        Evaluator::new(inventory.cluster(), &request).score(node).is_ok()
+        Evaluator::new(inventory.cluster(), &request)
+            .score(node)
+            .is_ok()
     }
 
     /// What the pod asks; `None`: it can't be told (now).
@@ -267,7 +269,12 @@ impl Scheduler {
     }
 
     /// The next thing to do for a pod.
-    pub(crate) fn step(&mut self, key: &Key, extender: &Extender, server: &mut Server) -> Scheduled {
+    pub(crate) fn step(
+        &mut self,
+        key: &Key,
+        extender: &Extender,
+        server: &mut Server,
+    ) -> Scheduled {
         let Some(pod) = self.pods.get(key).cloned() else {
             self.intents.remove(key);
             return Scheduled::Nothing;
@@ -371,7 +378,9 @@ impl Scheduler {
         let Some(pod) = bound else {
             return Scheduled::Nothing;
         };
-        self.pods.objects.insert(key.clone(), std::sync::Arc::new(pod));
+        self.pods
+            .objects
+            .insert(key.clone(), std::sync::Arc::new(pod));
         Scheduled::Bound
     }
 
@@ -394,7 +403,9 @@ impl Scheduler {
         match server.replace(claim, version.as_deref()) {
             Ok(written) => {
                 let claim = Key::of(&written);
-                self.claims.objects.insert(claim, std::sync::Arc::new(written));
+                self.claims
+                    .objects
+                    .insert(claim, std::sync::Arc::new(written));
                 Scheduled::Annotated
             }
             Err(_) => self.back(key),

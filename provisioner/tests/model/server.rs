@@ -201,8 +201,7 @@ impl Server {
             });
         };
         let version = exactly == Exactly::ThisVersion;
-        if now.uid() != seen.uid()
-            || (version && now.resource_version() != seen.resource_version())
+        if now.uid() != seen.uid() || (version && now.resource_version() != seen.resource_version())
         {
             return Err(WriteError::Conflict {
                 what: what::<K>(&key),

@@ -38,7 +38,10 @@ pub(crate) fn create_pod(server: &mut Server, shape: u16) -> bool {
     match kind {
         0 | 1 => claims.extend([new(Class::One, 0, server, None)]),
         2 | 3 => {
-            claims.extend([new(Class::One, 0, server, None), new(Class::One, 1, server, None)]);
+            claims.extend([
+                new(Class::One, 0, server, None),
+                new(Class::One, 1, server, None),
+            ]);
         }
         4 => claims.extend((0..3).map(|size| new(Class::One, size, server, None))),
         5 => {
@@ -49,7 +52,10 @@ pub(crate) fn create_pod(server: &mut Server, shape: u16) -> bool {
             ephemeral.push("scratch".to_owned());
             claims.push(new(Class::One, 0, server, None));
         }
-        7 => claims.extend([new(Class::Now, 0, server, None), new(Class::One, 1, server, None)]),
+        7 => claims.extend([
+            new(Class::Now, 0, server, None),
+            new(Class::One, 1, server, None),
+        ]),
         8 => claims.push(some_claim(server, digits.next(9))),
         9 => {
             if let Some(source) = some_claim(server, digits.next(9)) {
@@ -57,8 +63,14 @@ pub(crate) fn create_pod(server: &mut Server, shape: u16) -> bool {
             }
             claims.push(new(Class::One, 1, server, None));
         }
-        10 => claims.extend([new(Class::Two, 0, server, None), new(Class::One, 1, server, None)]),
-        _ => claims.extend([new(Class::Two, 0, server, None), new(Class::Fast, 1, server, None)]),
+        10 => claims.extend([
+            new(Class::Two, 0, server, None),
+            new(Class::One, 1, server, None),
+        ]),
+        _ => claims.extend([
+            new(Class::Two, 0, server, None),
+            new(Class::Fast, 1, server, None),
+        ]),
     }
     let mut claims: Vec<String> = claims.into_iter().flatten().collect();
     claims.dedup();

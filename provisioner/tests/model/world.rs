@@ -216,7 +216,9 @@ impl<'r> World<'r> {
                 true
             }
             Step::RunLeader => {
-                let Some(at) = self.leader() else { return false };
+                let Some(at) = self.leader() else {
+                    return false;
+                };
                 self.run_process(at);
                 true
             }
@@ -243,7 +245,11 @@ impl<'r> World<'r> {
         if *health == Health::Lost {
             return false;
         }
-        *health = if *health == Health::Up { to } else { Health::Up };
+        *health = if *health == Health::Up {
+            to
+        } else {
+            Health::Up
+        };
         true
     }
 
@@ -313,9 +319,7 @@ impl<'r> World<'r> {
     }
 
     pub(crate) fn schedule_pod(&mut self, key: &Key) -> bool {
-        let done = self
-            .scheduler
-            .step(key, &self.extender, &mut self.server);
+        let done = self.scheduler.step(key, &self.extender, &mut self.server);
         self.say(|| format!("  {key}: {done:?}"));
         if done == Scheduled::Refused
             && self.trace.is_some()
@@ -401,7 +405,8 @@ impl<'r> World<'r> {
                 self.say(|| format!("  {what}: {result:?}"));
                 self.processes[at].calling.remove(&volume);
                 if result.is_ok() {
-                    self.server.delete::<PersistentVolume>(&Key::cluster(volume));
+                    self.server
+                        .delete::<PersistentVolume>(&Key::cluster(volume));
                 }
             }
             Done::Created(claim, result) => {
@@ -473,7 +478,9 @@ impl<'r> World<'r> {
     }
 
     fn depose(&mut self) -> bool {
-        let Some(at) = self.leader() else { return false };
+        let Some(at) = self.leader() else {
+            return false;
+        };
         self.processes[at].depose();
         self.count("changes of leader with the old one alive");
         true
@@ -518,7 +525,11 @@ impl<'r> World<'r> {
 
     fn poll_task(&mut self, at: usize, task: usize) {
         if self.trace.is_some() {
-            let what = format!("  p{} {}", self.processes[at].id, self.processes[at].task(task));
+            let what = format!(
+                "  p{} {}",
+                self.processes[at].id,
+                self.processes[at].task(task)
+            );
             self.say(|| what);
         }
         if let Some((what, done)) = self.processes[at].poll(task) {

@@ -16,7 +16,12 @@ fn a_world() -> World {
 }
 
 /// Whether a stranger gets a volume of this size on a node; if so it is removed again.
-async fn is_free(world: &World, provisioner: &crate::support::Provisioner, node: &str, gib: i64) -> bool {
+async fn is_free(
+    world: &World,
+    provisioner: &crate::support::Provisioner,
+    node: &str,
+    gib: i64,
+) -> bool {
     let mut ask = request("pvc-probe", gib * GIB);
     ask.accessibility_requirements = on(node);
     match provisioner.create(ask).await {
@@ -134,7 +139,10 @@ async fn a_new_volume_goes_where_the_pods_other_volume_is_or_nowhere() {
         .await
         .unwrap_err();
     assert_eq!(elsewhere.code(), Code::ResourceExhausted);
-    assert!(elsewhere.message().contains("its data is on node n1"), "{elsewhere}");
+    assert!(
+        elsewhere.message().contains("its data is on node n1"),
+        "{elsewhere}"
+    );
     world.claim("new", 3 * GIB, Some("n1"));
     provisioner
         .create(claim_request(&new, "new", 3 * GIB, "n1"))
@@ -156,15 +164,20 @@ async fn a_clone_reserves_where_its_source_is_and_is_not_filled_yet() {
     world.bind("source", &source);
     let plain = world.claim("plain", 2 * GIB, Some("n2"));
     let clone = world.claim("clone", 2 * GIB, Some("n2"));
-    world.api.edit("persistentvolumeclaims", "shop", "clone", |c| {
-        c["spec"]["dataSource"] = json!({"kind": "PersistentVolumeClaim", "name": "source"});
-    });
+    world
+        .api
+        .edit("persistentvolumeclaims", "shop", "clone", |c| {
+            c["spec"]["dataSource"] = json!({"kind": "PersistentVolumeClaim", "name": "source"});
+        });
     world.pod("second", &["plain", "clone"]);
     let elsewhere = provisioner
         .create(claim_request(&plain, "plain", 2 * GIB, "n2"))
         .await
         .unwrap_err();
-    assert!(elsewhere.message().contains("its source is on node n1"), "{elsewhere}");
+    assert!(
+        elsewhere.message().contains("its source is on node n1"),
+        "{elsewhere}"
+    );
     for claim in ["plain", "clone"] {
         world.select(claim, Some("n1"));
     }
@@ -181,7 +194,12 @@ async fn a_clone_reserves_where_its_source_is_and_is_not_filled_yet() {
     });
     let refused = provisioner.create(ask).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
-    assert!(refused.message().contains("leave the claim's dataSource out"), "{refused}");
+    assert!(
+        refused
+            .message()
+            .contains("leave the claim's dataSource out"),
+        "{refused}"
+    );
     assert!(world.volume(&clone).is_none());
 }
 
@@ -191,9 +209,11 @@ async fn a_claim_that_binds_at_once_is_placed_by_itself() {
     world.class("now", "HDD", "Immediate");
     let provisioner = world.start().await;
     let volume = world.claim("data", 2 * GIB, None);
-    world.api.edit("persistentvolumeclaims", "shop", "data", |c| {
-        c["spec"]["storageClassName"] = json!("now");
-    });
+    world
+        .api
+        .edit("persistentvolumeclaims", "shop", "data", |c| {
+            c["spec"]["storageClassName"] = json!("now");
+        });
     world.claim("large", 29 * GIB, None);
     world.pod("db-0", &["data", "large"]);
     let mut ask = claim_request(&volume, "data", 2 * GIB, "n1");
@@ -374,10 +394,12 @@ async fn what_a_former_leader_sent_arrives_too_late_to_count() {
         let old = world.start().await;
         let data = world.claim("data", 6 * GIB, Some("n1"));
         world.pod("db-0", &["data"]);
-        world.api.judge(move |call| match (call.verb, call.plural()) {
-            ("create", plural) if plural == kind => Fate::Later,
-            _ => Fate::Served,
-        });
+        world
+            .api
+            .judge(move |call| match (call.verb, call.plural()) {
+                ("create", plural) if plural == kind => Fate::Later,
+                _ => Fate::Served,
+            });
         let stuck = old
             .create(claim_request(&data, "data", 6 * GIB, "n1"))
             .await
@@ -388,7 +410,9 @@ async fn what_a_former_leader_sent_arrives_too_late_to_count() {
         let new = world.start().await;
         // Another pod gets the room; of a pod that is gone nothing is kept.
         world.api.delete("pods", "shop", "db-0");
-        world.until("nothing is reserved", |w| w.members().is_empty()).await;
+        world
+            .until("nothing is reserved", |w| w.members().is_empty())
+            .await;
         let other = world.claim("other", 6 * GIB, Some("n1"));
         world.pod("other", &["other"]);
         new.create(claim_request(&other, "other", 6 * GIB, "n1"))
@@ -443,19 +467,23 @@ async fn a_volume_made_by_hand_gets_its_room_first() {
             "spec": {"accessibility": {"nodes": ["n1"]}, "poolName": "LocalStorage_PoolHDD", "replicaNumber": 1,
                      "requiredCapacityBytes": gib * GIB},
         });
-        world.api.put("apis/hwameistor.io/v1alpha1/localvolumes", object);
+        world
+            .api
+            .put("apis/hwameistor.io/v1alpha1/localvolumes", object);
     };
     by_hand("vol-1", 6);
     world
-        .until("the first is made", |w| w.nodes.volumes().contains_key("vol-1"))
+        .until("the first is made", |w| {
+            w.nodes.volumes().contains_key("vol-1")
+        })
         .await;
     by_hand("vol-2", 6);
     world
         .until("the second is told that there is no room", |w| {
             let events = w.api.list("events");
-            events.iter().any(|e| {
-                e["reason"] == "NoRoom" && e["regarding"]["name"] == "vol-2"
-            })
+            events
+                .iter()
+                .any(|e| e["reason"] == "NoRoom" && e["regarding"]["name"] == "vol-2")
         })
         .await;
     assert_eq!(world.nodes.volumes().len(), 1);
@@ -521,7 +549,10 @@ async fn a_volume_that_nobody_comes_back_for_is_removed_only_if_it_was_never_bou
         let provisioner = world.start().await;
         if bound {
             provisioner.create(request("pvc-x", GIB)).await.unwrap();
-            assert_eq!(world.volume(&data).unwrap()["spec"]["delete"], serde_json::Value::Null);
+            assert_eq!(
+                world.volume(&data).unwrap()["spec"]["delete"],
+                serde_json::Value::Null
+            );
         } else {
             world
                 .until("it is removed", |w| w.volume(&data).is_none())

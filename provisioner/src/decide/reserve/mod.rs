@@ -180,10 +180,7 @@ fn request(wish: &Wish, joint: &Request) -> Result<Request, NoPlace> {
         None => wish.volume.clone(),
     };
     let mut request = joint.clone();
-    let place = request
-        .volumes
-        .iter()
-        .position(|v| *v.name == *wish.volume);
+    let place = request.volumes.iter().position(|v| *v.name == *wish.volume);
     if let Some(place) = place
         && let VolumeKind::New(known) = request.volumes.remove(place).kind
     {
@@ -320,7 +317,10 @@ pub fn group_names(base: &str, node: &str) -> [String; 4] {
 }
 
 /// The pod's group with these reservations in it; `None` if it is not for volumes on that node.
-#[expect(clippy::option_option, reason = "three answers: not this one, as it is, with this write")]
+#[expect(
+    clippy::option_option,
+    reason = "three answers: not this one, as it is, with this write"
+)]
 fn joined(
     held: &Arc<LocalVolumeGroup>,
     node: &str,
@@ -330,9 +330,11 @@ fn joined(
     if held.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    let consumed =
-        |m: &VolumeGroupMember| group::is_consumed(held, (facts.volume)(&m.local_volume).as_deref());
-    let is_planned = |m: &VolumeGroupMember| planned.iter().any(|p| p.local_volume == m.local_volume);
+    let consumed = |m: &VolumeGroupMember| {
+        group::is_consumed(held, (facts.volume)(&m.local_volume).as_deref())
+    };
+    let is_planned =
+        |m: &VolumeGroupMember| planned.iter().any(|p| p.local_volume == m.local_volume);
     let mut kept = Vec::new();
     for member in group::holding(held, facts.epoch, consumed) {
         let places = group::places(held, member);
@@ -348,7 +350,8 @@ fn joined(
         }
     }
     let mut wanted = (**held).clone();
-    let (accessibility, volumes) = group::arrange(kept.into_iter().chain(planned.to_vec()).collect());
+    let (accessibility, volumes) =
+        group::arrange(kept.into_iter().chain(planned.to_vec()).collect());
     wanted.spec.volumes = volumes;
     if group::nodes(held) != accessibility.nodes {
         wanted.spec.accessibility = Some(accessibility);
@@ -366,8 +369,9 @@ fn joined(
 fn releases(target: &str, planned: &[VolumeGroupMember], facts: &Facts<'_>) -> Vec<Write> {
     let mut writes = Vec::new();
     for held in facts.groups.iter().filter(|g| g.name_any() != target) {
-        let consumed =
-            |m: &VolumeGroupMember| group::is_consumed(held, (facts.volume)(&m.local_volume).as_deref());
+        let consumed = |m: &VolumeGroupMember| {
+            group::is_consumed(held, (facts.volume)(&m.local_volume).as_deref())
+        };
         let stale = |m: &&VolumeGroupMember| {
             let mut all = planned.iter();
             let anew = all.find(|p| p.local_volume == m.local_volume);
@@ -389,11 +393,7 @@ fn releases(target: &str, planned: &[VolumeGroupMember], facts: &Facts<'_>) -> V
 
 /// The group with these of its members only.
 #[must_use]
-pub fn shrink(
-    held: &Arc<LocalVolumeGroup>,
-    members: Vec<VolumeGroupMember>,
-    epoch: &str,
-) -> Write {
+pub fn shrink(held: &Arc<LocalVolumeGroup>, members: Vec<VolumeGroupMember>, epoch: &str) -> Write {
     if members.is_empty() {
         return Write::RemoveGroup(held.clone());
     }
@@ -466,7 +466,12 @@ fn build_volume(
 pub fn is_same(found: &LocalVolume, wanted: &LocalVolume) -> bool {
     let place = |v: &LocalVolume| {
         let nodes = super::volume::wanted_nodes(v);
-        (nodes, v.spec.pool_name.clone(), v.spec.required_capacity_bytes, v.spec.delete)
+        (
+            nodes,
+            v.spec.pool_name.clone(),
+            v.spec.required_capacity_bytes,
+            v.spec.delete,
+        )
     };
     place(found) == place(wanted)
 }

@@ -141,7 +141,10 @@ fn the_first_call_reserves_for_all_and_makes_its_own() {
     assert_eq!(group.spec.volumes[1].required_capacity_bytes, 4 * GIB);
     assert_eq!(volume.spec.volume_group, "uid");
     let replica = &volume.spec.config.as_ref().unwrap().replicas[0];
-    assert_eq!((replica.hostname.as_str(), replica.ip.as_str()), ("n1", "address of n1"));
+    assert_eq!(
+        (replica.hostname.as_str(), replica.ip.as_str()),
+        ("n1", "address of n1")
+    );
 }
 
 #[test]
@@ -152,7 +155,11 @@ fn a_reservation_is_used_where_it_is_and_if_it_counts() {
     let of = |group| a_setup(vec![a_claimant(&[("a", 2, 1)])], vec![group]);
     assert!(only_volume(of(held(EPOCH)).decide(&wish).unwrap()));
     assert!(!only_volume(of(held("before")).decide(&wish).unwrap()));
-    for other in [a_wish("a", 3, "n1", 1), a_wish("a", 2, "n2", 1), a_wish("a", 2, "n1", 2)] {
+    for other in [
+        a_wish("a", 3, "n1", 1),
+        a_wish("a", 2, "n2", 1),
+        a_wish("a", 2, "n1", 2),
+    ] {
         assert!(serves(&held(EPOCH), &other, EPOCH).is_none(), "{other:?}");
     }
 }
@@ -162,7 +169,10 @@ fn what_does_not_fit_together_is_refused_with_the_numbers() {
     let setup = a_setup(vec![a_claimant(&[("a", 6, 1), ("b", 6, 1)])], vec![]);
     let refused = setup.decide(&a_wish("a", 6, "n1", 1)).unwrap_err();
     let text = refused.to_string();
-    assert!(text.contains("2 volumes need 12.0 GiB together, 10.0 GiB free"), "{text}");
+    assert!(
+        text.contains("2 volumes need 12.0 GiB together, 10.0 GiB free"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -176,7 +186,11 @@ fn of_several_pods_the_first_whose_volumes_fit_is_served() {
 
 #[test]
 fn a_pod_that_goes_elsewhere_takes_its_reservations_along_but_not_its_volumes() {
-    let held = a_group("uid", EPOCH, vec![a_member("a", &["n1"]), a_member("b", &["n1"])]);
+    let held = a_group(
+        "uid",
+        EPOCH,
+        vec![a_member("a", &["n1"]), a_member("b", &["n1"])],
+    );
     let claimant = a_claimant(&[("a", 2, 1), ("b", 2, 1)]);
     let mut setup = a_setup(vec![claimant], vec![held]);
     let wish = a_wish("a", 2, "n2", 1);
@@ -191,8 +205,11 @@ fn a_pod_that_goes_elsewhere_takes_its_reservations_along_but_not_its_volumes() 
     setup.groups = vec![a_group("uid", EPOCH, members.to_vec())];
     setup.made = vec![("old", "uid")];
     let writes = setup.decide(&wish).unwrap();
-    let [Write::CreateGroup(new), Write::ChangeGroup { wanted, .. }, Write::CreateVolume(volume)] =
-        &writes[..]
+    let [
+        Write::CreateGroup(new),
+        Write::ChangeGroup { wanted, .. },
+        Write::CreateVolume(volume),
+    ] = &writes[..]
     else {
         panic!("{writes:?}")
     };
@@ -203,7 +220,11 @@ fn a_pod_that_goes_elsewhere_takes_its_reservations_along_but_not_its_volumes() 
 
 #[test]
 fn reservations_that_do_not_count_are_dropped_with_the_next_write() {
-    let held = a_group("uid", "before", ["void", "old"].map(|v| a_member(v, &["n1"])).to_vec());
+    let held = a_group(
+        "uid",
+        "before",
+        ["void", "old"].map(|v| a_member(v, &["n1"])).to_vec(),
+    );
     let mut setup = a_setup(vec![a_claimant(&[("a", 2, 1)])], vec![held]);
     setup.made = vec![("old", "uid")];
     let writes = setup.decide(&a_wish("a", 2, "n1", 1)).unwrap();
@@ -217,12 +238,20 @@ fn reservations_that_do_not_count_are_dropped_with_the_next_write() {
 #[test]
 fn a_claim_that_another_pod_reserved_elsewhere_moves_and_in_the_same_place_is_shared() {
     let held = |node| {
-        let mut group = (*a_group("other", EPOCH, vec![a_member("a", &[node]), a_member("x", &[node])])).clone();
+        let mut group = (*a_group(
+            "other",
+            EPOCH,
+            vec![a_member("a", &[node]), a_member("x", &[node])],
+        ))
+        .clone();
         group.spec.pods = vec!["db-1".into()];
         Arc::new(group)
     };
     let wish = a_wish("a", 2, "n1", 1);
-    let mut setup = a_setup(vec![a_claimant(&[("a", 2, 1), ("b", 2, 1)])], vec![held("n2")]);
+    let mut setup = a_setup(
+        vec![a_claimant(&[("a", 2, 1), ("b", 2, 1)])],
+        vec![held("n2")],
+    );
     let writes = setup.decide(&wish).unwrap();
     let Write::ChangeGroup { wanted, .. } = &writes[1] else {
         panic!("{writes:?}")
@@ -240,14 +269,20 @@ fn a_claim_that_another_pod_reserved_elsewhere_moves_and_in_the_same_place_is_sh
 #[test]
 fn second_copies_are_reserved_each_on_its_node() {
     let cluster = a_cluster(&[("n1", 10), ("n2", 5), ("n3", 5)]);
-    let mut setup = a_setup(vec![a_claimant(&[("a", 4, 2), ("b", 4, 2), ("c", 1, 1)])], vec![]);
+    let mut setup = a_setup(
+        vec![a_claimant(&[("a", 4, 2), ("b", 4, 2), ("c", 1, 1)])],
+        vec![],
+    );
     setup.cluster = cluster;
     let writes = setup.decide(&a_wish("a", 4, "n1", 2)).unwrap();
     let Write::CreateGroup(group) = &writes[0] else {
         panic!("{writes:?}")
     };
     let places = places_in(group);
-    let far: Vec<&str> = places[..2].iter().map(|(_, nodes)| nodes[1].as_str()).collect();
+    let far: Vec<&str> = places[..2]
+        .iter()
+        .map(|(_, nodes)| nodes[1].as_str())
+        .collect();
     assert!(far == ["n2", "n3"] || far == ["n3", "n2"], "{places:?}");
     assert_eq!(places[2], on("c", &["n1"]));
     assert_eq!(group::nodes(group)[0], "n1");
@@ -306,7 +341,10 @@ fn a_group_that_goes_is_not_used_again() {
     ));
     let setup = a_setup(vec![a_claimant(&[("a", 2, 1)])], vec![Arc::new(held)]);
     let writes = setup.decide(&a_wish("a", 2, "n1", 1)).unwrap();
-    assert!(matches!(&writes[0], Write::CreateGroup(g) if g.name_any() != "uid"), "{writes:?}");
+    assert!(
+        matches!(&writes[0], Write::CreateGroup(g) if g.name_any() != "uid"),
+        "{writes:?}"
+    );
 }
 
 #[test]
@@ -327,12 +365,20 @@ fn a_volume_made_by_hand_gets_room_on_each_of_its_nodes_or_is_refused() {
     assert!(reserved_nodes(&volume, &held, "later").is_empty());
     "LocalStorage_PoolTape".clone_into(&mut volume.spec.pool_name);
     let refused = setup.ask(|facts| by_hand(&volume, facts)).unwrap_err();
-    assert!(refused.to_string().contains("spec.poolName is \"LocalStorage_PoolTape\""), "{refused}");
+    assert!(
+        refused
+            .to_string()
+            .contains("spec.poolName is \"LocalStorage_PoolTape\""),
+        "{refused}"
+    );
     volume.spec.pool_name = POOL.into();
     volume.spec.required_capacity_bytes = 11 * GIB;
     let refused = setup.ask(|facts| by_hand(&volume, facts)).unwrap_err();
     assert!(refused.to_string().contains("node n1"), "{refused}");
-    assert!(reserved_nodes(&volume, &held, EPOCH).is_empty(), "too small by now");
+    assert!(
+        reserved_nodes(&volume, &held, EPOCH).is_empty(),
+        "too small by now"
+    );
 }
 
 #[test]

@@ -139,7 +139,9 @@ impl FakeApi {
         let mut state = self.lock();
         let late = std::mem::take(&mut state.late);
         let created = late.iter().map(|call| state.create(call));
-        let created = created.filter(|answer| answer.status().is_success()).count();
+        let created = created
+            .filter(|answer| answer.status().is_success())
+            .count();
         drop(state);
         self.notify();
         created

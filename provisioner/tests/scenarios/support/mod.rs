@@ -118,10 +118,9 @@ impl World {
                 "status": {"phase": "Bound"},
             }),
         );
-        self.api
-            .edit("persistentvolumeclaims", "shop", claim, |c| {
-                c["spec"]["volumeName"] = json!(volume);
-            });
+        self.api.edit("persistentvolumeclaims", "shop", claim, |c| {
+            c["spec"]["volumeName"] = json!(volume);
+        });
     }
 
     /// A claim of an ephemeral volume; it belongs to its pod once [`World::adopt`] has said so.
