@@ -2,7 +2,8 @@
 //!
 //! It chose a node for a pod and wrote it on the pod's claims. What reserves, an entry in a group, follows with the pod's first
 //! `CreateVolume`; when many pods come at once, that is many seconds later. Until then the choice itself keeps the room: on its
-//! node, for all of the pod's claims that have no volume (they go there or nowhere), as long as a pod waits that uses them.
+//! node, for all of the pod's claims that have no volume (they go there or nowhere), as long as a pod waits that uses them, and
+//! can run.
 //!
 //! So it can't block for ever: it ends with the pod, with the choice (which is taken back when there is no room), or with the
 //! record. A claim that bears a node and that no waiting pod uses keeps nothing; it only lowers scores (see `pending`).
@@ -179,13 +180,24 @@ impl Inventory {
     }
 
     fn promise(&self, claim: &Full) -> Option<Promise> {
-        let users = self.promises.users.get(claim)?;
+        let users = self.promises.users.get(claim)?.iter();
+        let users: Vec<&Full> = users.filter(|pod| self.is_whole(pod)).collect();
         let facts = self.facts_of(claim).filter(|facts| is_open(facts))?;
+        if users.is_empty() {
+            return None;
+        }
         let of_pod = || users.iter().find_map(|pod| self.choice(pod));
         Some(Promise {
             volume: facts.volume.clone(),
             node: facts.selected.clone().or_else(of_pod)?,
         })
+    }
+
+    /// Whether all claims of a pod are there to stay. If not, it can't run, and its choice may never be taken back.
+    fn is_whole(&self, pod: &Full) -> bool {
+        let claims = self.promises.pods.get(pod).map(|pod| pod.claims.iter());
+        let mut claims = claims.into_iter().flatten();
+        claims.all(|claim| self.facts_of(claim).is_some_and(|facts| !facts.leaving))
     }
 
     /// The node that was chosen for a pod: the one that its claims without a volume bear; `None` if they bear none or several.
@@ -216,7 +228,8 @@ impl Inventory {
         let asked = class.asked.as_ref().ok()?;
         let mut pools = storage.pools.iter();
         let pool = pools.find(|pool| pool.class == asked.class)?;
-        let (namespace, pod) = self.promises.users.get(claim)?.first()?;
+        let mut users = self.promises.users.get(claim)?.iter();
+        let (namespace, pod) = users.find(|pod| self.is_whole(pod))?;
         Some(Reservation {
             volume: facts.volume.clone(),
             owner: format!("{namespace}/{pod}").into(),

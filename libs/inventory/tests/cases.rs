@@ -764,6 +764,17 @@ fn what_was_chosen_for_a_pod_that_waits_is_reserved_for_all_its_claims_until_it_
     assert_eq!(books(&inventory).1, 0, "taken back");
     inventory.apply(&chosen("data", Some("n1")));
     assert!(!fits(&inventory));
+    // A pod that can't run as one of its claims is going, which it keeps from going.
+    let mut going = chosen("logs", None);
+    going.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+        k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+    ));
+    inventory.apply(&going);
+    assert_eq!(books(&inventory).1, 0, "it can't run");
+    Fold::<PersistentVolumeClaim>::remove(&mut inventory, &key(Some("shop"), "logs"));
+    assert_eq!(books(&inventory).1, 0, "it can't run");
+    inventory.apply(&chosen("logs", None));
+    assert!(!fits(&inventory));
     Fold::<Pod>::remove(&mut inventory, &key(Some("shop"), "db-0"));
     assert_eq!(books(&inventory).1, 0, "the pod is gone");
     assert!(fits(&inventory));

@@ -193,12 +193,32 @@ impl Observed {
             Some(_) if claimants.is_empty() && self.sight == Sight::Index => {
                 Err(Attempt::Look(Sight::Server))
             }
-            Some((pod, why)) if claimants.is_empty() => Err(Refusal::aborted(format!(
-                "the volumes of pod {pod} can't be placed together yet: {why}; try again"
-            ))
-            .into()),
+            Some((pod, why)) if claimants.is_empty() => Err(not_together(&pod, &why).into()),
             _ => Ok(claimants),
         }
+    }
+}
+
+/// Of a pod that can't be placed now. What lags here will be known in a moment; what somebody has taken away may never come back,
+/// so the choice of the node is taken back, and made anew when the pod can be placed.
+fn not_together(pod: &str, why: &Unknown) -> Refusal {
+    match why {
+        Unknown::ClaimMissing { .. }
+        | Unknown::ClaimLeaving { .. }
+        | Unknown::SourceUnknown { .. } => Refusal::exhausted(format!(
+            "the volumes of pod {pod} can't be placed together: {why}"
+        )),
+        Unknown::NotBoundYet { .. }
+        | Unknown::PersistentMissing { .. }
+        | Unknown::VolumeMissing { .. }
+        | Unknown::VolumeLeaving { .. }
+        | Unknown::NotOwned { .. }
+        | Unknown::ClassMissing { .. }
+        | Unknown::ClassWrong { .. }
+        | Unknown::SizeWrong { .. }
+        | Unknown::SourceKind { .. } => Refusal::aborted(format!(
+            "the volumes of pod {pod} can't be placed together yet: {why}; try again"
+        )),
     }
 }
 

@@ -18,3 +18,22 @@ fn a_volume_whose_claim_went_while_its_caller_restarted_stayed_for_ever() {
 fn a_pod_that_can_not_run_kept_another_from_the_claim_that_both_share() {
     holds(&[(7, 8)], &[Pod(2), Run(0), DeleteClaim(0), Pod(8)]);
 }
+
+#[test]
+fn a_pod_that_could_not_run_any_more_kept_the_room_that_was_chosen_for_it() {
+    holds(
+        &[(11, 4)],
+        &[
+            Pod(61),
+            Pod(54976),
+            Pod(2),
+            Kill(0),
+            Catch(1),
+            Catch(0),
+            Schedule(1),
+            Schedule(1),
+            Pod(2),
+            DeleteClaim(35),
+        ],
+    );
+}

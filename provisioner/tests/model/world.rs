@@ -656,7 +656,7 @@ impl<'r> World<'r> {
 
     /// Lets a provisioner go on until it waits for others; its calls are answered.
     pub(crate) fn run_process(&mut self, at: usize) {
-        for _ in 0..1000 {
+        for _ in 0..20_000 {
             let ready = self.processes[at].ready();
             if let Some(task) = ready.first() {
                 self.poll_task(at, *task);
