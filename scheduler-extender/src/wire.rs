@@ -5,7 +5,7 @@ mod asked;
 mod body;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -21,6 +21,7 @@ use hawser_runtime::error::Category;
 use hawser_runtime::health::Health;
 use hawser_runtime::metrics::{Metrics, Requests};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::decide::{self, Asks, Filtered};
@@ -134,7 +135,7 @@ fn filtered(app: &App, why_not: Option<String>, asked: &Asked<'_>, names: &[Text
             let only = [names[only].as_ref()];
             app.recent
                 .lock()
-                .note(Instant::now(), uid(asked), request, only);
+                .note(Instant::now().into_std(), uid(asked), request, only);
         }
         filtered
     };
@@ -162,7 +163,7 @@ async fn prioritize(State(app): State<Arc<App>>, body: Body) -> Response {
 }
 
 fn points(app: &App, asked: &Asked<'_>, names: &[Text<'_>]) -> Vec<u8> {
-    let (now, pod) = (Instant::now(), uid(asked));
+    let (now, pod) = (Instant::now().into_std(), uid(asked));
     let inventory = app.inventory.read();
     let asks = Asks::of(&inventory, app.strategy, asked.pod.as_ref());
     let Some(request) = asks.request() else {
