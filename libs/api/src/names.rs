@@ -71,6 +71,8 @@ pub mod annotations {
 
 /// Types of conditions that more than one program writes.
 pub mod conditions {
+    /// On a replica: whether its logical volume could be made. False only where nothing was.
+    pub const CREATE: &str = "Create";
     /// On a volume and its replicas; there, and true, while limits are asked of a volume that exists: they are not kept, and it is
     /// usable all the same.
     pub const LIMITS_NOT_KEPT: &str = "LimitsNotKept";
