@@ -1,6 +1,6 @@
 //! `LocalVolumeReplica`: the last good copy of a volume is not given up by itself.
 
-use hawser_api::{LocalVolumeReplica, ReplicaState, names, quantity};
+use hawser_api::{ConditionStatus, LocalVolumeReplica, ReplicaState, names, quantity};
 use kube::ResourceExt;
 
 use super::{Fault, Kind, fixed};
@@ -112,7 +112,7 @@ fn has_data(replica: &LocalVolumeReplica) -> bool {
     };
     let could_not_be_made = status.conditions.iter().any(|condition| {
         condition.type_ == names::conditions::CREATE
-            && condition.status == "False"
+            && condition.status == ConditionStatus::False
             && condition.reason != names::reasons::DATA_LOST
     });
     status.allocated_capacity_bytes > 0
