@@ -98,10 +98,9 @@ fn a_cluster() -> FakeApi {
                 "mode": mode, "match": { "namespaces": { "selector": { "matchLabels": { "team": "a" } } } }, "restrict": { "size": { "max": most } } } }),
         );
     }
-    for path in ["/apis/apps/v1/namespaces/shop/statefulsets/db"] {
-        api.put(path, json!({ "metadata": { "name": "db", "namespace": "shop" }, "spec": { "selector": {}, "template": {}, "volumeClaimTemplates": [
-            { "metadata": { "name": "log" }, "spec": { "storageClassName": "ssd" } }] } }));
-    }
+    let set = json!({ "metadata": { "name": "db", "namespace": "shop" }, "spec": { "selector": {}, "template": {}, "volumeClaimTemplates": [
+        { "metadata": { "name": "log" }, "spec": { "storageClassName": "ssd" } }] } });
+    api.put("/apis/apps/v1/namespaces/shop/statefulsets/db", set);
     api
 }
 

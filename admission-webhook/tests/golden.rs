@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 /// Nodes n1 to n4 have SSD pools, n3 and n4 also HDD ones; east has n1 and n2. Fifty more nodes have NVMe pools.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn a_cluster() -> Vec<Value> {
     let mut all = Vec::new();
     for (name, provisioner, parameters) in [
@@ -213,16 +214,13 @@ async fn ask(router: &Router, pod: &Value, dry_run: bool) -> (Value, Value) {
         .unwrap_or_else(|e| panic!("{e}"));
     let mut answer: Value =
         serde_json::from_slice(&body.to_bytes()).unwrap_or_else(|e| panic!("{e}"));
-    let answer = answer["response"].take();
+    let mut answer = answer["response"].take();
     assert_eq!(answer["allowed"], true);
-    let patch = match &answer["patch"] {
-        Value::Null => Value::Null,
-        encoded => {
-            let bytes: k8s_openapi::ByteString =
-                serde_json::from_value(encoded.clone()).unwrap_or_else(|e| panic!("{e}"));
-            serde_json::from_slice(&bytes.0).unwrap_or_else(|e| panic!("{e}"))
-        }
-    };
+    let encoded: Option<k8s_openapi::ByteString> =
+        serde_json::from_value(answer["patch"].take()).unwrap_or_else(|e| panic!("{e}"));
+    let patch = encoded.map_or(Value::Null, |bytes| {
+        serde_json::from_slice(&bytes.0).unwrap_or_else(|e| panic!("{e}"))
+    });
     (patch, answer["warnings"].clone())
 }
 

@@ -37,10 +37,8 @@ fn a_router(timeout: Duration) -> axum::Router {
 }
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(LATEST, future).await {
-        Ok(done) => done,
-        Err(_) => panic!("{what}: no end after {LATEST:?}"),
-    }
+    let done = tokio::time::timeout(LATEST, future).await;
+    done.unwrap_or_else(|_| panic!("{what}: no end after {LATEST:?}"))
 }
 
 /// Lengths alone, floods without a length, and a body as large as may be: sent a hundred times.
@@ -54,9 +52,9 @@ async fn oversized_bodies_get_an_error_and_cost_no_memory() {
         stream.write_all(&head("/validate", &more)).await.unwrap();
         if flood {
             // Until the server hangs up: it has said no already.
-            let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+            let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
             for _ in 0..8 {
-                if stream.write_all(&chunk).await.is_err() {
+                if stream.write_all(chunk.as_bytes()).await.is_err() {
                     break;
                 }
             }

@@ -42,7 +42,10 @@ enum Command {
     /// Run everything that CI runs: the checks of the sources, then the scenarios on the lab
     Test(Arguments),
     /// Bring the lab up, measure Hawser beside what it stands on, and print a table
-    Bench,
+    Bench {
+        /// Only these
+        parts: Vec<bench::Part>,
+    },
     /// Write a made-up cluster of any size to a file, for `scheduler-extender --cluster-from`; needs no lab
     Synth(synth::Options),
     /// A cluster of simulated nodes: what takes hundreds of them
@@ -145,10 +148,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             ));
         }
         Command::Test(arguments) => scenario::test(&place, &arguments, &progress)?,
-        Command::Bench => {
+        Command::Bench { parts } => {
             let _reserved = up::reserve(&place)?;
             let lab = up::up(&place, &Options::default(), &progress)?;
-            lab.block_on(bench::run(&lab))?;
+            lab.block_on(bench::run(&lab, &parts))?;
         }
         Command::Synth(options) => {
             let written = synth::run(&options)?;

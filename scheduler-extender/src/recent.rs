@@ -139,8 +139,8 @@ mod tests {
             held(&mut recent, now, "u1", &inventory).is_empty(),
             "not for the pod itself"
         );
-        let later = now + HOLD_FOR - Duration::from_millis(1);
-        assert_eq!(held(&mut recent, later, "u2", &inventory).len(), 1);
+        let almost = HOLD_FOR.saturating_sub(Duration::from_millis(1));
+        assert_eq!(held(&mut recent, now + almost, "u2", &inventory).len(), 1);
         assert!(held(&mut recent, now + HOLD_FOR, "u2", &inventory).is_empty());
         assert!(recent.decisions.is_empty(), "nothing is kept longer");
     }

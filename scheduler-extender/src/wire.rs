@@ -140,23 +140,20 @@ async fn filter(State(app): State<Arc<App>>, body: Body) -> Response {
 
 fn filtered(app: &App, asked: &Asked<'_>, names: &[Text<'_>]) -> (Asks, Filtered) {
     let sources = &app.sources;
-    let (asks, filtered) = match app.cannot_decide() {
+    let (asks, filtered) = if let Some(error) = app.cannot_decide() {
         // Said in the answer, not by a status code, so that it reaches the pod's event.
-        Some(error) => (Asks::not_yet(error.clone()), Filtered::failed(error)),
-        None => {
-            let inventory = sources.inventory.read();
-            let asks = Asks::of(&inventory, sources.strategy, asked.pod.as_ref());
-            let filtered = decide::filter(&inventory, &asks, names);
-            // Where one node is left, the scheduler takes it without asking for points.
-            if let (Some(only), Some(request)) = (filtered.only_one(), asks.request()) {
-                let only = [names[only].as_ref()];
-                sources
-                    .recent
-                    .lock()
-                    .note(Instant::now(), uid(asked), request, only);
-            }
-            (asks, filtered)
+        (Asks::not_yet(error.clone()), Filtered::failed(error))
+    } else {
+        let inventory = sources.inventory.read();
+        let asks = Asks::of(&inventory, sources.strategy, asked.pod.as_ref());
+        let filtered = decide::filter(&inventory, &asks, names);
+        // Where one node is left, the scheduler takes it without asking for points.
+        if let (Some(only), Some(request)) = (filtered.only_one(), asks.request()) {
+            let only = [names[only].as_ref()];
+            let mut recent = sources.recent.lock();
+            recent.note(Instant::now(), uid(asked), request, only);
         }
+        (asks, filtered)
     };
     if !filtered.error.is_empty() {
         tracing::info!(error = %filtered.error, "no decision");

@@ -1,5 +1,11 @@
 //! The server on a real socket: who sends slowly, too much, nothing, or takes no answer, is cut off; and the others are served.
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test; the lints' exception for tests does not reach its helper functions"
+)]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -39,9 +45,10 @@ fn a_server(limits: Limits, request: Duration) -> Server {
     let app = App::new(inventory, Strategy::Spread, &health, &metrics);
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    let _inside = runtime.enter();
-    serve(listener, router_within(app, request), limits, &shutdown).unwrap();
-    drop(_inside);
+    {
+        let _inside = runtime.enter();
+        serve(listener, router_within(app, request), limits, &shutdown).unwrap();
+    }
     Server {
         address,
         _runtime: runtime,
@@ -94,7 +101,7 @@ fn ask(stream: &mut TcpStream) -> (u16, String) {
 
 /// Until the other side has closed; how long that took.
 fn closed(stream: &mut TcpStream) -> Duration {
-    let (began, mut buffer) = (Instant::now(), [0; 65536]);
+    let (began, mut buffer) = (Instant::now(), [0; 4096]);
     loop {
         match stream.read(&mut buffer) {
             Ok(0) => return began.elapsed(),

@@ -240,11 +240,8 @@ fn wish(old: Option<&LocalVolumeSpec>, new: &LocalVolumeSpec) -> Wish {
     };
     let before = old.volume_qos.clone().unwrap_or_default();
     // A higher limit, or none instead of one.
-    let raised = |before: &str, after: &str| match (limit(before), limit(after)) {
-        (None, _) => None,
-        (Some(_), None) => Some(None),
-        (Some(before), Some(after)) => (after > before).then_some(Some(after)),
-    };
+    let raised =
+        |before: &str, after: &str| Some(limit(after)).filter(|after| *after > limit(before));
     let volume = Nature {
         whose: "the volume".to_owned(),
         replicas: (new.replica_number != old.replica_number).then_some(new.replica_number.max(1)),

@@ -117,7 +117,7 @@ impl NodeAffinity {
         ours.fold(0, |sum, (weight, _)| sum.saturating_add(*weight))
     }
 
-    /// The one node that the pod is tied to by name: so do the controllers of DaemonSets.
+    /// The one node that the pod is tied to by name: so do the controllers of `DaemonSets`.
     pub(crate) fn tied_to(&self) -> Option<&str> {
         let mut node = None;
         for term in self.required.as_deref()? {

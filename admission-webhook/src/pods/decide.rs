@@ -185,10 +185,10 @@ fn common(wanted: &BTreeSet<PoolClass>, known: &Known, warnings: &mut Vec<String
 }
 
 /// What policies demand: by claim, the policies that do, and the nodes on which its data is, as `nodes` chooses them.
-fn demands<'a>(
-    known: &'a Known,
+fn demands(
+    known: &Known,
     nodes: impl Fn(&[Copy]) -> BTreeSet<String>,
-) -> BTreeMap<&'a str, (Vec<&'a Policy>, OnLabel)> {
+) -> BTreeMap<&str, (Vec<&Policy>, OnLabel)> {
     let mut demands = BTreeMap::new();
     if known.policies.is_empty() {
         return demands;

@@ -4,7 +4,7 @@
 //! to each other. Ours add up to at most [`CAP`], what one preference of the pod's author may weigh alone, so that they never drown what
 //! the author wants, however many volumes there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hawser_api::names;
 
@@ -31,7 +31,7 @@ pub(crate) fn preferences(
 ) -> Vec<(i32, OnLabel)> {
     let mut weights: BTreeMap<OnLabel, i32> = BTreeMap::new();
     let mut add = |weight: i32, wanted: OnLabel| {
-        let empty = wanted.values.as_ref().is_some_and(|v| v.is_empty());
+        let empty = wanted.values.as_ref().is_some_and(BTreeSet::is_empty);
         if weight > 0 && !empty {
             *weights.entry(wanted).or_default() += weight;
         }

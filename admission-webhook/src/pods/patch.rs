@@ -149,7 +149,7 @@ fn extend_alternatives(pod: &PodView, wanted: &[OnLabel], patch: &mut Vec<PatchO
     for requirement in wanted {
         for alternative in present.lacking(requirement).unwrap_or_default() {
             let place = alternative.place.to_string();
-            let path = [
+            let expressions = [
                 spec,
                 affinity,
                 node,
@@ -159,12 +159,11 @@ fn extend_alternatives(pod: &PodView, wanted: &[OnLabel], patch: &mut Vec<PatchO
                 "matchExpressions",
             ];
             if alternative.has_expressions || begun.contains(&alternative.place) {
-                let mut path = path.to_vec();
-                path.push("-");
-                patch.push(add(&path, requirement.json()));
+                let next = [&expressions[..], &["-"]].concat();
+                patch.push(add(&next, requirement.json()));
             } else {
                 begun.push(alternative.place);
-                patch.push(add(&path, json!([requirement.json()])));
+                patch.push(add(&expressions, json!([requirement.json()])));
             }
         }
     }

@@ -38,7 +38,7 @@ impl Book {
         &self,
         judgement: &Judgement,
         occasion: impl FnOnce() -> Occasion,
-        now: Time,
+        now: &Time,
     ) {
         if judgement.matched.is_empty() {
             return;
@@ -139,7 +139,7 @@ mod tests {
         book.enter(
             judgement,
             occasion,
-            Time("2026-01-01T00:00:00Z".parse().unwrap()),
+            &Time("2026-01-01T00:00:00Z".parse().unwrap()),
         );
     }
 

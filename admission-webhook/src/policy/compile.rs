@@ -258,11 +258,11 @@ pub(crate) mod tests {
         index.all()
     }
 
-    pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pub(crate) fn labels(pairs: &[(&str, &str)]) -> Arc<BTreeMap<String, String>> {
         let pairs = pairs
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        Some(Arc::new(pairs.collect::<BTreeMap<_, _>>()))
+        Arc::new(pairs.collect())
     }
 
     fn names(policies: &[Arc<Policy>]) -> Vec<&str> {
@@ -307,7 +307,11 @@ pub(crate) mod tests {
             "classes": ["fast"]
         } });
         let all = policies(&[("p", chosen)]);
-        let (none, team, test) = (None, labels(&[("team", "a")]), labels(&[("tier", "test")]));
+        let (none, team, test) = (
+            None,
+            Some(labels(&[("team", "a")])),
+            Some(labels(&[("tier", "test")])),
+        );
         for (namespace, namespace_labels, labels, class, wanted) in [
             ("shop", &none, &none, Some("fast"), true),
             ("lab", &team, &none, Some("fast"), true),

@@ -25,10 +25,10 @@ pub(crate) struct Nature {
     /// What says so, for sentences: `storage class "fast"`.
     pub(crate) whose: String,
     pub(crate) replicas: Option<i64>,
-    /// Operations per second. `Some(None)`: without limit; `None`: not asked for.
-    pub(crate) iops: Option<Option<i64>>,
-    /// Bytes per second, likewise.
-    pub(crate) throughput: Option<Option<i64>>,
+    /// Operations per second.
+    pub(crate) iops: Option<Limit>,
+    /// Bytes per second.
+    pub(crate) throughput: Option<Limit>,
     pub(crate) encrypted: Option<bool>,
 }
 
@@ -46,9 +46,17 @@ impl Nature {
     }
 }
 
+/// How much a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Limit {
+    At(i64),
+    Unlimited,
+}
+
 /// A limit as the API has it: empty and 0 are none.
-pub(crate) fn limit(text: &str) -> Option<i64> {
-    quantity::parse(text).ok().filter(|limit| *limit > 0)
+pub(crate) fn limit(text: &str) -> Limit {
+    let limit = quantity::parse(text).ok().filter(|limit| *limit > 0);
+    limit.map_or(Limit::Unlimited, Limit::At)
 }
 
 /// One thing that a policy does not allow.
@@ -192,8 +200,11 @@ fn against_nature(policy: &Policy, volume: &Nature, by: &str) -> Vec<String> {
         let (Some(has), Some(most)) = (has, most) else {
             continue;
         };
-        if has.is_none_or(|has| has > most) {
-            let has = has.map_or("no limit".to_owned(), |has| format!("a limit of {has}"));
+        if has > Limit::At(most) {
+            let has = match has {
+                Limit::At(has) => format!("a limit of {has}"),
+                Limit::Unlimited => "no limit".to_owned(),
+            };
             found.push(format!(
                 "{whose} has {has} of {what} per second, {by} allows at most {most}: use a class with {key:?} of {most} or less"
             ));

@@ -207,7 +207,7 @@ mod tests {
         };
         keeper
             .book
-            .enter(&judgement, occasion, Time(Timestamp::now()));
+            .enter(&judgement, occasion, &Time(Timestamp::now()));
     }
 
     fn status(api: &FakeApi) -> Value {

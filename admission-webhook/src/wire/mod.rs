@@ -175,7 +175,7 @@ async fn allow(
     if !request.is_dry_run() {
         let occasion = || occasion(kind, request);
         let now = Time(Timestamp::now());
-        webhook.book.enter(&judgement, occasion, now);
+        webhook.book.enter(&judgement, occasion, &now);
     }
     Ok(answer)
 }

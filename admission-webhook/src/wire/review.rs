@@ -204,7 +204,7 @@ impl Answer {
                 Because::Forbidden => (403, "Forbidden"),
             };
             let sentences = self.refusals.iter().map(|(_, sentence)| sentence.as_str());
-            Status {
+            Failure {
                 status: "Failure",
                 code,
                 reason,
@@ -259,15 +259,16 @@ struct Response<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     patch: Option<ByteString>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status>,
+    status: Option<Failure>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     audit_annotations: BTreeMap<&'static str, String>,
 }
 
+/// A `metav1.Status`.
 #[derive(Serialize)]
-struct Status {
+struct Failure {
     status: &'static str,
     code: u16,
     reason: &'static str,

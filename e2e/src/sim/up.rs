@@ -133,6 +133,7 @@ fn create(lab: &Lab, built: &Built) -> Result<Parts> {
             programs: built.programs.clone(),
             scripts: PathBuf::new(),
             memory: 0,
+            shape: "simulated nodes".to_owned(),
             nodes: Vec::new(),
             services: Vec::new(),
             installed: true,

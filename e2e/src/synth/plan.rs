@@ -101,9 +101,9 @@ pub(super) fn node(random: &mut Random, index: u32, volumes: u32) -> Node {
     };
     let mut node = Node {
         name: format!("worker-{index:05}"),
-        zone: random.pick(&ZONES),
+        zone: random.pick::<&str>(&ZONES),
         rack: random.below(40),
-        instance: random.pick(&["bare-32", "bare-64", "bare-128"]),
+        instance: random.pick::<&str>(&["bare-32", "bare-64", "bare-128"]),
         dedicated: random.permille(30),
         cordoned: random.permille(10),
         state,
@@ -184,7 +184,7 @@ fn fill(random: &mut Random, node: &mut Node) {
         let mine = node.pods.iter_mut().flat_map(|pod| &mut pod.volumes);
         let mine: Vec<&mut Volume> = mine.filter(|volume| volume.class == pool.class).collect();
         // The mean of two draws: most pools are half full, few are nearly empty or full.
-        let percent = (random.between(2, 98) + random.between(2, 98)) / 2;
+        let percent = random.between(2, 98).midpoint(random.between(2, 98));
         let percent = if random.permille(100) {
             random.between(90, 98)
         } else {

@@ -1,6 +1,6 @@
 //! Numbers that look random and are the same everywhere and always for a seed, which a library does not promise across versions.
 
-/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+/// `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
 #[derive(Clone, Debug)]
 pub(super) struct Random(u64);
 

@@ -86,8 +86,9 @@ impl<'a> Evaluator<'a> {
             .filter_map(|name| cluster.id(name))
             .for_each(|id| special.add(id));
         for volume in &request.volumes {
-            let own = cluster.reserving(&volume.name);
-            own.iter().for_each(|id| special.add(*id));
+            for id in cluster.reserving(&volume.name) {
+                special.add(*id);
+            }
         }
         Self {
             cluster,
@@ -158,12 +159,12 @@ impl<'a> Evaluator<'a> {
         if head.storage != StorageState::Ready {
             return Err(Lacks::storage(head.storage));
         }
-        let held = if self.held.is_empty() {
+        let others = if self.held.is_empty() {
             None
         } else {
             self.held.get(&node)
         };
-        let left = self.quick.look(self.cluster.rows(), node, held)?;
+        let left = self.quick.look(self.cluster.rows(), node, others)?;
         let mut tier = Tier::Good.with(&left);
         if let Some(further) = self.further()
             && !further.is_in_other_zone(node)?

@@ -228,9 +228,12 @@ impl<'a> Further<'a> {
 
     /// As [`Self::beside`], only whether the copies are in another zone.
     pub(crate) fn is_in_other_zone(&mut self, id: NodeId) -> Result<bool, Lacks> {
-        let lacks = |reason: &Reason| match reason {
-            Reason::NoFurtherNodes { .. } => Lacks::FURTHER,
-            _ => Lacks::OTHER,
+        let lacks = |reason: &Reason| {
+            if matches!(reason, Reason::NoFurtherNodes { .. }) {
+                Lacks::FURTHER
+            } else {
+                Lacks::OTHER
+            }
         };
         let cluster = self.cluster;
         match self.elsewhere(id) {
@@ -341,7 +344,7 @@ impl<'a> Further<'a> {
         exclude: Option<NodeId>,
     ) -> Result<Placed<'s, 'a>, Reason> {
         let mut order: Vec<_> = self.candidates(zone, exclude).collect();
-        order.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        order.sort_unstable_by_key(|(rank, _)| *rank);
         let order: Vec<&Able<'a>> = order.into_iter().map(|(_, able)| able).collect();
         let copies: usize = self
             .wanted

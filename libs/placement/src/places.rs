@@ -33,7 +33,9 @@ mod tests {
     fn has_what_was_added_and_nothing_else() {
         let mut places = Places::none(130);
         let added = [0, 63, 64, 129].map(NodeId);
-        added.into_iter().for_each(|id| places.add(id));
+        for id in added {
+            places.add(id);
+        }
         for id in (0..200).map(NodeId) {
             assert_eq!(places.has(id), added.contains(&id), "{id:?}");
         }

@@ -58,7 +58,7 @@ impl Quick {
         &mut self,
         rows: &Rows,
         node: NodeId,
-        held: Option<&Held>,
+        others: Option<&Held>,
     ) -> Result<Left, Lacks> {
         let (mut left, mut lacks) = (Left::ALL, Lacks::NOTHING);
         for group in &mut self.groups {
@@ -83,7 +83,7 @@ impl Quick {
                 thin_free: Bytes(row.thin_free),
                 thin_limit: Bytes(row.thin_limit),
             };
-            let held = held.map(|held| held.of(group.class)).unwrap_or_default();
+            let held = others.map(|held| held.of(group.class)).unwrap_or_default();
             left.take(&of_class, need, held, health, group.strategy);
         }
         let head = rows.head(node);

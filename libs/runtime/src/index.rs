@@ -477,11 +477,11 @@ mod tests {
             kind: PhantomData,
         };
         Setup {
-            watches,
             store,
             health,
             metrics,
             fold,
+            watches,
         }
     }
 
@@ -592,7 +592,7 @@ mod tests {
         fold.error(&watcher::Error::NoResourceVersion);
         tokio::time::advance(Duration::from_secs(60)).await;
         fold.error(&watcher::Error::NoResourceVersion);
-        tokio::time::advance(RECOVERED - Duration::from_secs(1)).await;
+        tokio::time::advance(RECOVERED.saturating_sub(Duration::from_secs(1))).await;
         assert_eq!(watches.failing(), [("ConfigMap".to_owned(), began)]);
         fold.event(Event::Apply(good("a")));
         assert!(watches.failing().is_empty());

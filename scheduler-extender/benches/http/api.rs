@@ -114,11 +114,11 @@ async fn answer(
     if last < all.len() {
         metadata["continue"] = Value::from(last.to_string());
     }
-    let list = format!(
+    let answer = format!(
         r#"{{"apiVersion":"v1","kind":"List","metadata":{metadata},"items":[{}]}}"#,
         all[first..last].join(",")
     );
-    ([(CONTENT_TYPE, "application/json")], list).into_response()
+    ([(CONTENT_TYPE, "application/json")], answer).into_response()
 }
 
 /// The extender's own port of probes says when all lists have arrived.

@@ -86,7 +86,7 @@ fn start(options: &Options, rows: &mut Vec<Row>) -> Result<Shared> {
         format!(
             "{:.2} s, {:.2} s of CPU, {} objects",
             took.as_secs_f64(),
-            (after.cpu - before.cpu).as_secs_f64(),
+            after.cpu.saturating_sub(before.cpu).as_secs_f64(),
             dump.used
         ),
     ));

@@ -98,6 +98,7 @@ fn the_node_selector() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn operators_on_labels() {
     let one = |key: &str, operator: &str, values: &[&str]| {
         Some(vec![by_labels(&[need(key, operator, values)])])
@@ -460,6 +461,7 @@ fn a_toleration(key: &str, operator: &str, value: &str, effect: &str) -> Tolerat
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn one_toleration_and_one_taint() {
     const NO: &str = "NoSchedule";
     let sla = |value: &str| a_taint("node.kubernetes.io/sla", value, NO);
