@@ -18,14 +18,17 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{csi::room::room, state::State};
 
 /// On our `CSIDriver`: when somewhere room grew.
 const ROOM_GREW: &str = "hawser.io/room-grew";
-/// How long changes are gathered; as often, at most, all waiting pods are tried again.
-const GATHER: Duration = Duration::from_secs(2);
+/// How often room is measured at most, while it changes: room that is taken and given back between two measurements goes unseen.
+const MEASURE: Duration = Duration::from_millis(100);
+/// How often at most all waiting pods are tried again.
+const PAUSE: Duration = Duration::from_secs(2);
 /// After a write that failed.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -56,25 +59,35 @@ pub(crate) async fn keep_waking(state: Arc<State>, token: CancellationToken) {
     let mut changed = state.inventory.changed();
     // Nothing is known of what was before: pods are woken once when a provisioner begins to lead.
     let mut before = Room::new();
+    // When growth that nobody was told of is told at the earliest.
+    let mut due: Option<Instant> = None;
+    let mut free = Instant::now();
     loop {
         changed.mark_unchanged();
         let now = measure(&state.inventory.cluster());
-        let mut failed = false;
-        if grew(&before, &now)
-            && let Err(error) = tell(&state).await
-        {
-            tracing::warn!(error = %chain(&error), "waiting pods are not told that there is more room, trying again");
-            failed = true;
+        if due.is_none() && grew(&before, &now) {
+            due = Some(free);
         }
-        if !failed {
-            before = now;
+        before = now;
+        if due.is_some_and(|due| due <= Instant::now()) {
+            due = match tell(&state).await {
+                Ok(()) => None,
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "waiting pods are not told that there is more room, trying again");
+                    Some(Instant::now() + AGAIN)
+                }
+            };
+            free = Instant::now() + PAUSE;
         }
         let next = async {
-            if failed {
-                tokio::time::sleep(AGAIN).await;
-            } else {
-                let _ = changed.changed().await;
-                tokio::time::sleep(GATHER).await;
+            tokio::time::sleep(MEASURE).await;
+            match due {
+                Some(due) => {
+                    let _ = tokio::time::timeout_at(due, changed.changed()).await;
+                }
+                None => {
+                    let _ = changed.changed().await;
+                }
             }
         };
         if token.run_until_cancelled(next).await.is_none() {

@@ -9,13 +9,13 @@ mod text;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use hawser_inventory::{Inventory, Unknown};
 use hawser_placement::{Request, Strategy};
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use self::last::Last;
 use crate::pods::{PodFacts, PodName};
@@ -214,7 +214,7 @@ fn now(sources: &Sources, facts: &PodFacts) -> Now {
             let uid = facts.uid.as_deref().unwrap_or_default();
             let mut recent = sources.recent.lock();
             holds = inventory.holds(request);
-            holds.extend(recent.of_others(Instant::now(), uid, &inventory));
+            holds.extend(recent.of_others(Instant::now().into_std(), uid, &inventory));
         }
         (asked, holds, inventory.cluster().clone())
     };

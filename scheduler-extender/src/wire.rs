@@ -7,7 +7,7 @@ mod explain;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -151,7 +151,7 @@ fn filtered(app: &App, asked: &Asked<'_>, names: &[Text<'_>]) -> (Asks, Filtered
         if let (Some(only), Some(request)) = (filtered.only_one(), asks.request()) {
             let only = [names[only].as_ref()];
             let mut recent = sources.recent.lock();
-            recent.note(Instant::now(), uid(asked), request, only);
+            recent.note(Instant::now().into_std(), uid(asked), request, only);
         }
         (asks, filtered)
     };
@@ -185,7 +185,7 @@ fn points(app: &App, asked: &Asked<'_>, names: &[Text<'_>]) -> Option<(Nodes, Ve
     if app.cannot_decide().is_some() {
         return None;
     }
-    let (now, pod, sources) = (Instant::now(), uid(asked), &app.sources);
+    let (now, pod, sources) = (Instant::now().into_std(), uid(asked), &app.sources);
     let inventory = sources.inventory.read();
     let asks = Asks::of(&inventory, sources.strategy, asked.pod.as_ref());
     let request = asks.request()?;

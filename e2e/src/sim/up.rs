@@ -146,8 +146,9 @@ fn create(lab: &Lab, built: &Built) -> Result<Parts> {
 /// The administrator's kubeconfig, but acting as a service account of Hawser's namespace.
 fn acting_as(admin: &str, account: &str) -> Result<String> {
     let mut config: Value = serde_json::from_str(admin).context("the lab's own kubeconfig")?;
-    let user = config["users"][0]["user"]
-        .as_object_mut()
+    let user = config
+        .pointer_mut("/users/0/user")
+        .and_then(Value::as_object_mut)
         .context("the lab's own kubeconfig has no user")?;
     let name = format!("system:serviceaccount:{DEFAULT_NAMESPACE}:{account}");
     user.insert("as".to_owned(), json!(name));
