@@ -22,6 +22,7 @@ use hawser_placement::Strategy;
 use hawser_runtime::error::Category;
 use hawser_runtime::health::Health;
 use hawser_runtime::metrics::{Metrics, Requests};
+use tokio::time::Instant;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::decide::{self, Asks, Filtered, Nodes};

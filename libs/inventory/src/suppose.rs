@@ -32,12 +32,12 @@ impl Supposed {
     /// (uid, the volume it was bound to) is forgotten, so that it is a new claim. One that was added before stays.
     pub fn add(&mut self, inventory: &Inventory, mut claim: PersistentVolumeClaim) {
         let key = Key::of(&claim);
-        let named = format!(
+        let volume = format!(
             "{VOLUME}{}/{}",
             key.namespace.as_deref().unwrap_or_default(),
             key.name
         );
-        claim.metadata.uid = named.strip_prefix("pvc-").map(str::to_owned);
+        claim.metadata.uid = volume.strip_prefix("pvc-").map(str::to_owned);
         claim.metadata.deletion_timestamp = None;
         let annotated = |key: &str| {
             let all = claim.metadata.annotations.as_ref();
