@@ -168,24 +168,22 @@ pub(crate) fn why(
 
 fn not_known(sources: &Sources, pod: &PodName) -> String {
     let extent = sources.records.extent();
-    let mut why = format!(
-        "nothing is known of pod {pod}: of {} requests since {} the last ones of {} pods are remembered (at most {PODS}, or {} MiB)",
+    let dump = match sources.pods.len() {
+        0 => String::new(),
+        pods => format!(", and none of the dump's {pods} pods has this name"),
+    };
+    let reserved = match reserved_for(&sources.inventory.read(), pod).join(", ") {
+        none if none.is_empty() => none,
+        nodes => format!("; room is reserved for it on {nodes}"),
+    };
+    format!(
+        "nothing is known of pod {pod}: of {} requests since {} the last ones of {} pods are remembered (at most {PODS}, or {} MiB)\
+         {dump}{reserved}; pods are not watched: send the pod itself to POST /simulate, or ask the extender beside the kube-scheduler that leads",
         extent.made,
         at(extent.since),
         extent.pods,
         BYTES >> 20,
-    );
-    if !sources.pods.is_empty() {
-        why += &format!(
-            ", and none of the dump's {} pods has this name",
-            sources.pods.len()
-        );
-    }
-    let reserved = reserved_for(&sources.inventory.read(), pod);
-    if !reserved.is_empty() {
-        why += &format!("; room is reserved for it on {}", reserved.join(", "));
-    }
-    why + "; pods are not watched: send the pod itself to POST /simulate, or ask the extender beside the kube-scheduler that leads"
+    )
 }
 
 /// Nodes on which a reservation names the pod.

@@ -157,9 +157,9 @@ fn a_supposed_claim_without_a_class_gets_the_default_one() {
 
 fn unknowns() -> Vec<(Unknown, Value)> {
     let claim = || "shop/data".into();
-    let wrong =
-        VolumeClass::parse_supported([("poolClass", "ssd"), ("replicaNumber", "1")]).unwrap_err();
-    let size = quantity::parse("-1").unwrap_err();
+    let wrong = VolumeClass::parse_supported([("poolClass", "ssd"), ("replicaNumber", "1")])
+        .expect_err("ssd is not SSD");
+    let size = quantity::parse("-1").expect_err("it is negative");
     let (class, volume) = ("fast".into(), "pvc-1".into());
     let told = |mut rest: Value| {
         rest["claim"] = "shop/data".into();

@@ -41,11 +41,11 @@ pub(crate) fn fields(spec: &PodSpec, at: &str) -> Vec<String> {
         "affinity.podAntiAffinity",
     );
     set(
-        is_some(&spec.topology_spread_constraints),
+        is_some(spec.topology_spread_constraints.as_ref()),
         "topologySpreadConstraints",
     );
-    set(is_some(&spec.scheduling_gates), "schedulingGates");
-    set(is_some(&spec.resource_claims), "resourceClaims");
+    set(is_some(spec.scheduling_gates.as_ref()), "schedulingGates");
+    set(is_some(spec.resource_claims.as_ref()), "resourceClaims");
     let containers = || {
         spec.containers
             .iter()
@@ -68,6 +68,6 @@ pub(crate) fn fields(spec: &PodSpec, at: &str) -> Vec<String> {
     found
 }
 
-fn is_some<T>(list: &Option<Vec<T>>) -> bool {
-    list.as_ref().is_some_and(|list| !list.is_empty())
+fn is_some<T>(list: Option<&Vec<T>>) -> bool {
+    list.is_some_and(|list| !list.is_empty())
 }

@@ -62,23 +62,19 @@ impl Workload {
 pub(crate) fn parse(body: &[u8], namespace: &str) -> Result<Manifest, Problem> {
     let mut manifest = Manifest::default();
     for (i, document) in documents(body)?.into_iter().enumerate() {
-        let list = document["kind"]
-            .as_str()
-            .is_some_and(|kind| kind.ends_with("List"));
-        match document {
-            Value::Object(mut list_object) if list && list_object.contains_key("items") => {
-                let items = list_object.remove("items");
-                let Some(Value::Array(items)) = items else {
-                    let value = items.unwrap_or_default().to_string();
-                    let expected = "an array of objects is needed";
-                    let value = quoted(Some(&value));
-                    return Err(Problem::field("List", "items", value, expected));
-                };
-                for (i, item) in items.iter().enumerate() {
-                    manifest.take(item, &format!("item {i} of the List"), namespace)?;
-                }
-            }
-            document => manifest.take(&document, &format!("document {}", i + 1), namespace)?,
+        let kind = document["kind"].as_str();
+        let list = kind.is_some_and(|kind| kind.ends_with("List"));
+        let Some(items) = document.get("items").filter(|_| list) else {
+            manifest.take(&document, &format!("document {}", i + 1), namespace)?;
+            continue;
+        };
+        let Some(items) = items.as_array() else {
+            let value = quoted(Some(&items.to_string()));
+            let expected = "an array of objects is needed";
+            return Err(Problem::field("List", "items", value, expected));
+        };
+        for (i, item) in items.iter().enumerate() {
+            manifest.take(item, &format!("item {i} of the List"), namespace)?;
         }
     }
     if manifest.workloads.is_empty() {
@@ -126,10 +122,8 @@ impl Manifest {
         let (version, kind) = (text("apiVersion"), text("kind"));
         for field in ["apiVersion", "kind"] {
             if text(field).is_empty() {
-                let shown = match &value[field] {
-                    Value::Null => "missing".to_owned(),
-                    other => quoted(Some(&other.to_string())),
-                };
+                let found = value.get(field).filter(|found| !found.is_null());
+                let shown = quoted(found.map(ToString::to_string).as_deref());
                 let expected = "an object of Kubernetes has one, such as apiVersion v1, kind Pod";
                 return Err(Problem::field(at, field, shown, expected));
             }
@@ -184,9 +178,9 @@ fn decode<K: DeserializeOwned>(value: &Value, object: &str) -> Result<K, Problem
         }
         let shown = found.map_or_else(
             || "not understood".to_owned(),
-            |value| match value {
-                Value::String(text) => quoted(Some(text)),
-                other => cut(&other.to_string()),
+            |value| match value.as_str() {
+                Some(text) => quoted(Some(text)),
+                None => cut(&value.to_string()),
             },
         );
         Problem::field(

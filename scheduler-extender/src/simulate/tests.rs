@@ -211,13 +211,11 @@ fn three_nodes() -> World {
 }
 
 fn copies(came_to: &CameTo) -> Vec<String> {
-    match came_to {
-        CameTo::Placed { volumes, .. } => volumes
-            .iter()
-            .flat_map(|planned| planned.copies.iter().map(|place| place.node.to_string()))
-            .collect(),
-        other => vec![format!("{other:?}")],
-    }
+    let CameTo::Placed { volumes, .. } = came_to else {
+        return vec![format!("{came_to:?}")];
+    };
+    let places = volumes.iter().flat_map(|planned| &planned.copies);
+    places.map(|place| place.node.to_string()).collect()
 }
 
 #[test]

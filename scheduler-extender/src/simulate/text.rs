@@ -92,11 +92,12 @@ impl Display for NodesRefused {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 5;
         for group in &self.refused {
-            let mut nodes = group.nodes[..group.nodes.len().min(SHOWN)].join(", ");
+            let nodes = group.nodes[..group.nodes.len().min(SHOWN)].join(", ");
+            write!(f, "  not {nodes}")?;
             if group.count > SHOWN {
-                nodes += &format!(" and {} more", group.count - SHOWN);
+                write!(f, " and {} more", group.count - SHOWN)?;
             }
-            writeln!(f, "  not {nodes}: {}", group.why.sentence)?;
+            writeln!(f, ": {}", group.why.sentence)?;
         }
         let told: usize = self.refused.iter().map(|group| group.count).sum();
         if told < self.refused_nodes {

@@ -221,7 +221,7 @@ fn collect(value: &Value, at: String, places: &mut Vec<String>) {
                 collect(value, format!("{at}/{i}"), places);
             }
         }
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
     places.push(at);
 }

@@ -14,7 +14,7 @@ async fn a_body_too_large_or_that_grows_by_itself_is_refused() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for i in 1..9 {
         let before = format!("*a{}", i - 1);
-        let line = format!("a{i}: &a{i} [{}]\n", vec![before.as_str(); 10].join(", "));
+        let line = format!("a{i}: &a{i} [{}]\n", [before.as_str(); 10].join(", "));
         bomb.push_str(&line);
     }
     let (status, answer) = post(&bakery, "/simulate", bomb).await;
