@@ -63,6 +63,8 @@ pub mod annotations {
     pub const CSI_NAME: &str = "hawser.io/csi-name";
     /// On a class of Kubernetes, `true`: for claims that name no class.
     pub const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+    /// The same in the way of before.
+    pub const BETA_DEFAULT_CLASS: &str = "storageclass.beta.kubernetes.io/is-default-class";
     /// On a claim: the class, in the way of before `spec.storageClassName`; it wins over the field.
     pub const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
     /// On a claim: the node that the scheduler chose.

@@ -17,7 +17,9 @@ mod inventory;
 mod links;
 mod names;
 mod pending;
+mod suppose;
 
-pub use demand::Unknown;
+pub use demand::{Unknown, constraints};
 pub use fold::{Fold, Key, Listing, reset};
 pub use inventory::Inventory;
+pub use suppose::Supposed;
