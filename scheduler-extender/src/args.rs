@@ -14,8 +14,8 @@ pub struct Args {
     #[command(flatten)]
     pub common: CommonArgs,
 
-    /// Address of /filter, /prioritize and /preempt.
-    // Loopback: only the kube-scheduler in the same pod asks, so there is nothing to encrypt and nobody to authenticate.
+    /// Address of /filter, /prioritize and /preempt, and of /why and /simulate for people.
+    // Loopback: only the kube-scheduler in the same pod asks, and who may forward a port to the pod, so there is nothing to encrypt and nobody to authenticate.
     #[arg(long, env = "HAWSER_LISTEN", default_value = "127.0.0.1:10262")]
     pub listen: SocketAddr,
 

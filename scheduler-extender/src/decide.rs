@@ -4,21 +4,25 @@
 //! waiting helps: what is only not known *yet* is an error, after which kube-scheduler tries again within seconds; what stays
 //! wrong until somebody changes it refuses every node, which makes the pod wait for an event.
 
+mod filtered;
+
 use std::collections::BTreeMap;
 
 use hawser_api::extender::{
     ExtenderPreemptionArgs, ExtenderPreemptionResult, MetaPod, MetaVictims, Victims,
 };
-use hawser_inventory::Inventory;
+use hawser_inventory::{Inventory, Unknown};
 use hawser_placement::{
-    Best, Evaluator, Hold, Lacks, NodeId, Reason, Request, Score, Sentence, Strategy,
+    Evaluator, Hold, Lacks, NodeId, Reason, Refused, Request, Score, Strategy, tell,
 };
 use k8s_openapi::api::core::v1::Pod;
 
+pub use self::filtered::{Filtered, NAMED_UNKNOWN, Nodes, Refusal, Verdict};
+
 const NO_POD: &str = "the request carries no Pod";
 
-/// Up to so many refused nodes each get a sentence with their own numbers. kube-scheduler's event has room for some ten; above
-/// this, nodes that lack the same share a sentence, which it counts ("4321 ...").
+/// Up to so many refused nodes are each looked at for reasons. kube-scheduler's event has room for some ten; above this, of the nodes
+/// that lack the same only the one that lacks least is looked at. (What is said of either is `tell`'s business.)
 pub const DETAILED: usize = 50;
 
 /// What a pod asks of us.
@@ -27,10 +31,13 @@ pub enum Asks {
     /// None of its volumes is ours.
     Nothing,
     Volumes(Request),
-    /// It can't be told what, and time alone won't help: every node is refused, with this sentence.
-    Wrong(String),
-    /// It can't be told what at this moment.
-    Unknown(String),
+    /// It can't be told what, and time alone won't help: every node is refused.
+    Wrong(Unknown),
+    /// It can't be told what at this moment; the cause is known if it is the pod's.
+    NotYet {
+        sentence: String,
+        cause: Option<Unknown>,
+    },
 }
 
 impl Asks {
@@ -38,7 +45,7 @@ impl Asks {
     #[must_use]
     pub fn of(inventory: &Inventory, strategy: Strategy, pod: Option<&Pod>) -> Self {
         let Some(pod) = pod else {
-            return Self::Unknown(NO_POD.to_owned());
+            return Self::not_yet(NO_POD.to_owned());
         };
         match inventory.pod_request(pod) {
             Ok(None) => Self::Nothing,
@@ -46,8 +53,20 @@ impl Asks {
                 strategy,
                 ..request
             }),
-            Err(unknown) if unknown.may_pass() => Self::Unknown(unknown.to_string()),
-            Err(unknown) => Self::Wrong(unknown.to_string()),
+            Err(unknown) if unknown.may_pass() => Self::NotYet {
+                sentence: unknown.to_string(),
+                cause: Some(unknown),
+            },
+            Err(unknown) => Self::Wrong(unknown),
+        }
+    }
+
+    /// For a cause that is not the pod's.
+    #[must_use]
+    pub fn not_yet(sentence: String) -> Self {
+        Self::NotYet {
+            sentence,
+            cause: None,
         }
     }
 
@@ -55,84 +74,8 @@ impl Asks {
     pub fn request(&self) -> Option<&Request> {
         match self {
             Self::Volumes(request) => Some(request),
-            Self::Nothing | Self::Wrong(_) | Self::Unknown(_) => None,
+            Self::Nothing | Self::Wrong(_) | Self::NotYet { .. } => None,
         }
-    }
-}
-
-/// Which of the nodes are left, and why the others are not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filtered {
-    /// For each name that was asked about, in that order: its refusal, or [`PASSES`].
-    of: Vec<u32>,
-    refusals: Vec<Refusal>,
-    /// Not empty: nothing can be said.
-    pub error: String,
-}
-
-const PASSES: u32 = u32::MAX;
-
-/// Why one node, or several that lack the same, are refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub sentence: String,
-    /// Whether evicting pods could help.
-    pub curable: bool,
-}
-
-impl Filtered {
-    /// Nothing can be said, because of this.
-    #[must_use]
-    pub fn failed(error: String) -> Self {
-        Self {
-            error,
-            ..Self::default()
-        }
-    }
-
-    fn all(names: usize, refusal: Option<Refusal>) -> Self {
-        Self {
-            of: vec![if refusal.is_some() { 0 } else { PASSES }; names],
-            refusals: refusal.into_iter().collect(),
-            error: String::new(),
-        }
-    }
-
-    /// For each name that was asked about, in that order: why it is refused.
-    pub fn verdicts(&self) -> impl Iterator<Item = Option<&Refusal>> {
-        self.of.iter().map(|at| self.refusals.get(*at as usize))
-    }
-
-    /// As [`Self::verdicts`], as places in [`Self::refusals`]; the greatest number where the node passes.
-    #[must_use]
-    pub fn places(&self) -> &[u32] {
-        &self.of
-    }
-
-    #[must_use]
-    pub fn refusals(&self) -> &[Refusal] {
-        &self.refusals
-    }
-
-    #[must_use]
-    pub fn passes(&self, at: usize) -> bool {
-        self.of.get(at) == Some(&PASSES)
-    }
-
-    /// The place of the only one left.
-    #[must_use]
-    pub fn only_one(&self) -> Option<usize> {
-        let mut left = (0..self.of.len()).filter(|at| self.passes(*at));
-        left.next().filter(|_| left.next().is_none())
-    }
-
-    fn refuse(&mut self, at: usize, refusal: Refusal) {
-        self.of[at] = self.add(refusal);
-    }
-
-    fn add(&mut self, refusal: Refusal) -> u32 {
-        self.refusals.push(refusal);
-        u32::try_from(self.refusals.len() - 1).unwrap_or(0)
     }
 }
 
@@ -141,107 +84,163 @@ impl Filtered {
 pub fn filter(inventory: &Inventory, asks: &Asks, names: &[impl AsRef<str>]) -> Filtered {
     let request = match asks {
         Asks::Nothing => return Filtered::all(names.len(), None),
-        Asks::Unknown(error) => return Filtered::failed(error.clone()),
-        Asks::Wrong(sentence) => {
+        Asks::NotYet { sentence, .. } => return Filtered::failed(sentence.clone()),
+        Asks::Wrong(unknown) => {
             let refusal = Refusal {
-                sentence: sentence.clone(),
+                sentence: unknown.to_string().into(),
                 curable: false,
+                reasons: Vec::new(),
+                nearest: None,
             };
             return Filtered::all(names.len(), Some(refusal));
         }
         Asks::Volumes(request) => request,
     };
-    let cluster = inventory.cluster();
-    let mut evaluator = Evaluator::new(cluster, request);
-    let mut filtered = Filtered::all(names.len(), None);
-    let mut lacking: Vec<(usize, Option<(NodeId, Lacks)>)> = Vec::new();
-    for (at, name) in names.iter().enumerate() {
-        match cluster.id(name.as_ref()) {
-            None => lacking.push((at, None)),
-            Some(id) => {
-                if let Err(lacks) = evaluator.look(id) {
-                    lacking.push((at, Some((id, lacks))));
-                }
-            }
+    let nodes = Nodes::find(inventory.cluster(), names);
+    let mut evaluator = Evaluator::new(inventory.cluster(), request);
+    let (mut scores, mut lacking) = (Vec::with_capacity(nodes.len()), Vec::new());
+    for (at, id) in nodes.ids().iter().enumerate() {
+        let looked = match id {
+            Some(id) => evaluator.look(*id).map_err(|lacks| Some((*id, lacks))),
+            None => Err(None),
+        };
+        match looked {
+            Ok(score) => scores.push(score),
+            Err(known) => lacking.push(Lacking { at, known }),
         }
     }
-    if lacking.len() <= DETAILED {
-        for (at, _) in lacking {
-            filtered.refuse(at, in_detail(&mut evaluator, names[at].as_ref()));
-        }
+    let mut filtered = Filtered::judged(nodes, scores);
+    let kinds = if lacking.len() <= DETAILED {
+        one_by_one(&mut evaluator, lacking, names)
     } else {
-        together(&mut filtered, &mut evaluator, &lacking, names);
+        together(&mut evaluator, lacking, names)
+    };
+    let refused: Vec<Refused<'_>> = kinds.iter().map(Kind::refused).collect();
+    let sentences = tell(&refused);
+    for (kind, sentence) in kinds.into_iter().zip(sentences) {
+        let refusal = Refusal {
+            sentence,
+            curable: kind.reasons.iter().all(Reason::curable_by_preemption),
+            reasons: kind.reasons,
+            nearest: kind.nearest,
+        };
+        filtered.refuse(&kind.nodes, refusal);
     }
     filtered
 }
 
-fn in_detail(evaluator: &mut Evaluator<'_>, name: &str) -> Refusal {
-    let reasons = evaluator.score(name).err().unwrap_or_default();
-    Refusal {
-        sentence: Sentence(&reasons).to_string(),
-        curable: reasons.iter().all(Reason::curable_by_preemption),
+/// A node that is not left. Nothing is known of it, or what it lacks.
+struct Lacking {
+    at: usize,
+    known: Option<(NodeId, Lacks)>,
+}
+
+/// Nodes, by their places, that are refused for the same reasons; or, if `nearest` says whose the reasons are, for similar ones.
+struct Kind {
+    nodes: Vec<usize>,
+    reasons: Vec<Reason>,
+    nearest: Option<usize>,
+}
+
+impl Kind {
+    fn refused(&self) -> Refused<'_> {
+        Refused {
+            reasons: &self.reasons,
+            nodes: self.nodes.len(),
+        }
     }
 }
 
-/// Nodes that lack the same share a sentence.
-fn together(
-    filtered: &mut Filtered,
+/// Each node with its own reasons.
+fn one_by_one(
     evaluator: &mut Evaluator<'_>,
-    lacking: &[(usize, Option<(NodeId, Lacks)>)],
+    lacking: Vec<Lacking>,
     names: &[impl AsRef<str>],
-) {
-    let mut best = Best::default();
-    for (id, lacks) in lacking.iter().filter_map(|(_, known)| *known) {
-        evaluator.note(&mut best, id, lacks);
+) -> Vec<Kind> {
+    let kind = |Lacking { at, .. }| Kind {
+        nodes: vec![at],
+        reasons: evaluator
+            .score(names[at].as_ref())
+            .err()
+            .unwrap_or_default(),
+        nearest: None,
+    };
+    lacking.into_iter().map(kind).collect()
+}
+
+/// Nodes that lack the same, of which only the nearest is looked at.
+fn together(
+    evaluator: &mut Evaluator<'_>,
+    lacking: Vec<Lacking>,
+    names: &[impl AsRef<str>],
+) -> Vec<Kind> {
+    struct Alike {
+        lacks: Option<Lacks>,
+        nodes: Vec<usize>,
+        /// Place, number and how much it lacks.
+        nearest: (usize, Option<NodeId>, u128),
     }
-    // A handful of kinds, whatever the number of nodes.
-    let mut kinds: Vec<(Option<Lacks>, u32)> = Vec::new();
-    for (at, known) in lacking {
-        let lacks = known.map(|(_, lacks)| lacks);
-        let same = kinds.iter().find(|(kind, _)| *kind == lacks);
-        if let Some((_, place)) = same {
-            filtered.of[*at] = *place;
+    let name = |at: usize| names[at].as_ref();
+    // A handful, whatever the number of nodes.
+    let mut kinds: Vec<Alike> = Vec::new();
+    let mut alone: Vec<Lacking> = Vec::new();
+    for one in lacking {
+        let (id, lacks) = one.known.unzip();
+        if lacks.is_some_and(|lacks| !lacks.is_complete()) {
+            // Only looking at it tells what it lacks.
+            alone.push(one);
             continue;
         }
-        match lacks.filter(|lacks| lacks.is_complete()) {
-            Some(complete) => filtered.refuse(
-                *at,
-                Refusal {
-                    sentence: evaluator.sentence(complete, &best),
-                    curable: complete.curable_by_preemption(),
-                },
-            ),
-            None => filtered.refuse(*at, in_detail(evaluator, names[*at].as_ref())),
-        }
-        // A node that was looked at itself speaks for itself only; nodes that are not known all lack the same.
-        if lacks.is_none_or(Lacks::is_complete) {
-            kinds.push((lacks, filtered.of[*at]));
+        let missing = one
+            .known
+            .map_or(0, |(id, lacks)| evaluator.missing(id, lacks));
+        let Some(kind) = kinds.iter_mut().find(|kind| kind.lacks == lacks) else {
+            kinds.push(Alike {
+                lacks,
+                nodes: vec![one.at],
+                nearest: (one.at, id, missing),
+            });
+            continue;
+        };
+        kind.nodes.push(one.at);
+        // By name among equals, so that the order of asking does not matter.
+        if (missing, name(one.at)) < (kind.nearest.2, name(kind.nearest.0)) {
+            kind.nearest = (one.at, id, missing);
         }
     }
+    let of_kind = |kind: Alike| {
+        let (nearest, id, _) = kind.nearest;
+        let known = id.zip(kind.lacks);
+        Kind {
+            reasons: known.map_or_else(
+                || vec![Reason::UnknownNode],
+                |(id, lacks)| evaluator.reasons(id, lacks),
+            ),
+            nearest: known
+                .filter(|(_, lacks)| lacks.is_of_amounts() && kind.nodes.len() > 1)
+                .map(|_| nearest),
+            nodes: kind.nodes,
+        }
+    };
+    let mut kinds: Vec<Kind> = kinds.into_iter().map(of_kind).collect();
+    kinds.append(&mut one_by_one(evaluator, alone, names));
+    kinds
 }
 
-/// Points 0 to 10, in the order of names; 0 for nodes that would have been filtered, and for all if nothing can be said. `holds`:
-/// what others will probably take.
+/// Points 0 to 10, in the order of the nodes; 0 for those that would have been filtered. `holds`: what others will probably take.
 #[must_use]
 pub fn prioritize(
     inventory: &Inventory,
-    asks: &Asks,
+    request: &Request,
     holds: &[Hold],
-    names: &[impl AsRef<str>],
+    nodes: &Nodes,
 ) -> Vec<u8> {
-    let Some(request) = asks.request() else {
-        return vec![0; names.len()];
+    let mut evaluator = Evaluator::new(inventory.cluster(), request).with_holds(holds);
+    let points = |id: &Option<NodeId>| {
+        let score = id.and_then(|id| evaluator.look(id).ok());
+        score.map_or(0, Score::points)
     };
-    let cluster = inventory.cluster();
-    let mut evaluator = Evaluator::new(cluster, request).with_holds(holds);
-    let mut points = |name: &str| {
-        let id = cluster.id(name)?;
-        evaluator.look(id).ok().map(Score::points)
-    };
-    names
-        .iter()
-        .map(|name| points(name.as_ref()).unwrap_or(0))
-        .collect()
+    nodes.ids().iter().map(points).collect()
 }
 
 /// Keeps the nodes on which the pod's volumes fit once the victims are gone, with all of their victims: which of them are needed
@@ -257,7 +256,7 @@ pub fn preempt(
     let kept = match asks {
         Asks::Nothing => candidates,
         // Nobody is evicted for a pod that can't be placed anyway.
-        Asks::Wrong(_) | Asks::Unknown(_) => BTreeMap::new(),
+        Asks::Wrong(_) | Asks::NotYet { .. } => BTreeMap::new(),
         Asks::Volumes(request) => {
             let mut evaluator = Evaluator::new(inventory.cluster(), request);
             let mut helps = |node: &str, victims: &MetaVictims| {

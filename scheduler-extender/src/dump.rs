@@ -2,6 +2,7 @@
 //!
 //! JSON is read item by item, so a file of hundreds of megabytes takes the memory of what is kept of it.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ use serde::de::{
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
+
+use crate::pods::{PodFacts, PodName};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
@@ -49,6 +52,8 @@ pub enum DumpError {
 #[derive(Debug, Default)]
 pub struct Dump {
     pub inventory: Inventory,
+    /// People ask about them. What was chosen for those that wait is in the inventory, too.
+    pub pods: HashMap<PodName, PodFacts>,
     pub used: usize,
     /// Items of kinds that no decision depends on.
     pub ignored: usize,
@@ -172,7 +177,7 @@ impl<'p> Reading<'p> {
             });
         };
         let group = version.split_once('/').map_or("", |(group, _)| group);
-        match take(&mut self.dump.inventory, group, &kind, item) {
+        match take(&mut self.dump, group, &kind, item) {
             Ok(true) => self.dump.used += 1,
             Ok(false) => self.dump.ignored += 1,
             Err(source) => {
@@ -249,12 +254,7 @@ impl<'de> Visitor<'de> for ItemsSeed<'_, '_> {
 }
 
 /// False if the kind does not matter.
-fn take(
-    inventory: &mut Inventory,
-    group: &str,
-    kind: &str,
-    item: &str,
-) -> Result<bool, serde_json::Error> {
+fn take(dump: &mut Dump, group: &str, kind: &str, item: &str) -> Result<bool, serde_json::Error> {
     use hawser_api::{LocalStorageNode, LocalVolume, LocalVolumeGroup, LocalVolumeReplica};
     use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
     use k8s_openapi::api::storage::v1::StorageClass;
@@ -268,9 +268,16 @@ fn take(
         inventory.apply(&serde_json::from_str::<K>(item)?);
         Ok(())
     }
+    let inventory = &mut dump.inventory;
     match (group, kind) {
+        ("", "Pod") => {
+            let pod = serde_json::from_str::<Pod>(item)?;
+            inventory.apply(&pod);
+            let facts = PodFacts::of(pod);
+            dump.pods
+                .extend(facts.map(|facts| (facts.name.clone(), facts)));
+        }
         ("", "Node") => apply::<Node>(inventory, item)?,
-        ("", "Pod") => apply::<Pod>(inventory, item)?,
         ("", "PersistentVolume") => apply::<PersistentVolume>(inventory, item)?,
         ("", "PersistentVolumeClaim") => apply::<PersistentVolumeClaim>(inventory, item)?,
         ("storage.k8s.io", "StorageClass") => apply::<StorageClass>(inventory, item)?,

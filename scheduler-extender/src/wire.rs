@@ -3,7 +3,9 @@
 mod answer;
 mod asked;
 mod body;
+mod explain;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,14 +22,15 @@ use hawser_placement::Strategy;
 use hawser_runtime::error::Category;
 use hawser_runtime::health::Health;
 use hawser_runtime::metrics::{Metrics, Requests};
-use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::decide::{self, Asks, Filtered};
+use crate::decide::{self, Asks, Filtered, Nodes};
 use crate::freshness::Staleness;
-use crate::recent::Recent;
+use crate::pods::{PodFacts, PodName};
+use crate::record::{Outcome, Records};
 use crate::watch::{SYNCED, Shared};
+use crate::why::Sources;
 use asked::{Asked, Candidates, Text};
 
 /// For a request to arrive completely; kube-scheduler itself has given up by then.
@@ -36,28 +39,40 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// What the handlers need.
 #[derive(Clone)]
 pub struct App {
-    inventory: Shared,
-    strategy: Strategy,
+    sources: Sources,
     health: Health,
     requests: Requests,
     staleness: Staleness,
-    recent: Arc<Mutex<Recent>>,
     bodies: body::Budget,
+    explaining: explain::Bounds,
 }
 
 impl App {
     #[must_use]
     pub fn new(inventory: Shared, strategy: Strategy, health: &Health, metrics: &Metrics) -> Self {
         let requests = Requests::register(metrics, "extender", "calls of kube-scheduler");
-        Self {
+        let sources = Sources {
             inventory,
             strategy,
+            recent: Arc::default(),
+            records: Records::default(),
+            pods: Arc::default(),
+        };
+        Self {
+            sources,
             health: health.clone(),
             requests,
             staleness: Staleness::default(),
-            recent: Arc::default(),
             bodies: body::Budget::default(),
+            explaining: explain::Bounds::default(),
         }
+    }
+
+    /// These pods are known, too, when somebody asks why.
+    #[must_use]
+    pub fn with_pods(mut self, pods: HashMap<PodName, PodFacts>) -> Self {
+        self.sources.pods = Arc::new(pods);
+        self
     }
 
     /// Refuses to decide while this says that what is known is too old.
@@ -84,7 +99,7 @@ impl App {
     }
 }
 
-/// The routes that kube-scheduler calls.
+/// The routes that kube-scheduler calls, and those for people.
 pub fn router(app: App) -> Router {
     router_within(app, TIMEOUT)
 }
@@ -95,6 +110,7 @@ pub fn router_within(app: App, timeout: Duration) -> Router {
         .route("/filter", post(filter))
         .route("/prioritize", post(prioritize))
         .route("/preempt", post(preempt))
+        .merge(explain::routes())
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
             timeout,
@@ -105,44 +121,45 @@ pub fn router_within(app: App, timeout: Duration) -> Router {
 async fn filter(State(app): State<Arc<App>>, body: Body) -> Response {
     respond(&app, "filter", body, |body| {
         let mut asked = Asked::parse(body)?;
-        let candidates = asked.take_candidates();
-        // Said in the answer, not by a status code, so that it reaches the pod's event.
-        let why_not = app.cannot_decide();
-        Ok(match candidates {
+        let (answer, asks, filtered) = match asked.take_candidates() {
             Candidates::Names(names) => {
-                let filtered = filtered(&app, why_not, &asked, &names);
-                answer::filtered(&filtered, &names)
+                let (asks, filtered) = filtered(&app, &asked, &names);
+                (answer::filtered(&filtered, &names), asks, filtered)
             }
             Candidates::Nodes(nodes) => {
-                let filtered = filtered(&app, why_not, &asked, &Candidates::of_nodes(&nodes));
-                answer::filtered_nodes(&filtered, nodes)
+                let (asks, filtered) = filtered(&app, &asked, &Candidates::of_nodes(&nodes));
+                let answer = answer::filtered_nodes(&filtered, nodes);
+                (answer, asks, filtered)
             }
-        })
+        };
+        let outcome = Outcome::of(asks, filtered);
+        app.sources.records.filtered(asked.pod, outcome);
+        Ok(answer)
     })
     .await
 }
 
-fn filtered(app: &App, why_not: Option<String>, asked: &Asked<'_>, names: &[Text<'_>]) -> Filtered {
-    let pod = asked.pod.as_ref();
-    let filtered = if let Some(error) = why_not {
-        Filtered::failed(error)
+fn filtered(app: &App, asked: &Asked<'_>, names: &[Text<'_>]) -> (Asks, Filtered) {
+    let sources = &app.sources;
+    let (asks, filtered) = if let Some(error) = app.cannot_decide() {
+        // Said in the answer, not by a status code, so that it reaches the pod's event.
+        (Asks::not_yet(error.clone()), Filtered::failed(error))
     } else {
-        let inventory = app.inventory.read();
-        let asks = Asks::of(&inventory, app.strategy, pod);
+        let inventory = sources.inventory.read();
+        let asks = Asks::of(&inventory, sources.strategy, asked.pod.as_ref());
         let filtered = decide::filter(&inventory, &asks, names);
         // Where one node is left, the scheduler takes it without asking for points.
         if let (Some(only), Some(request)) = (filtered.only_one(), asks.request()) {
             let only = [names[only].as_ref()];
-            app.recent
-                .lock()
-                .note(Instant::now().into_std(), uid(asked), request, only);
+            let mut recent = sources.recent.lock();
+            recent.note(Instant::now().into_std(), uid(asked), request, only);
         }
-        filtered
+        (asks, filtered)
     };
     if !filtered.error.is_empty() {
         tracing::info!(error = %filtered.error, "no decision");
     }
-    filtered
+    (asks, filtered)
 }
 
 async fn prioritize(State(app): State<Arc<App>>, body: Body) -> Response {
@@ -153,33 +170,38 @@ async fn prioritize(State(app): State<Arc<App>>, body: Body) -> Response {
             Candidates::Names(names) => names,
             Candidates::Nodes(nodes) => &Candidates::of_nodes(nodes),
         };
-        let points = match app.cannot_decide() {
-            Some(_) => vec![0; names.len()],
-            None => points(&app, &asked, names),
+        let Some((nodes, points)) = points(&app, &asked, names) else {
+            return Ok(answer::prioritized(names, &vec![0; names.len()]));
         };
-        Ok(answer::prioritized(names, &points))
+        let answer = answer::prioritized(names, &points);
+        let records = &app.sources.records;
+        records.prioritized(asked.pod.as_ref(), nodes, points);
+        Ok(answer)
     })
     .await
 }
 
-fn points(app: &App, asked: &Asked<'_>, names: &[Text<'_>]) -> Vec<u8> {
-    let (now, pod) = (Instant::now().into_std(), uid(asked));
-    let inventory = app.inventory.read();
-    let asks = Asks::of(&inventory, app.strategy, asked.pod.as_ref());
-    let Some(request) = asks.request() else {
-        return decide::prioritize(&inventory, &asks, &[], names);
-    };
+/// `None`: all nodes are equal, or nothing can be said.
+fn points(app: &App, asked: &Asked<'_>, names: &[Text<'_>]) -> Option<(Nodes, Vec<u8>)> {
+    if app.cannot_decide().is_some() {
+        return None;
+    }
+    let (now, pod, sources) = (Instant::now().into_std(), uid(asked), &app.sources);
+    let inventory = sources.inventory.read();
+    let asks = Asks::of(&inventory, sources.strategy, asked.pod.as_ref());
+    let request = asks.request()?;
+    let nodes = Nodes::find(inventory.cluster(), names);
     let mut holds = inventory.holds(request);
-    holds.extend(app.recent.lock().of_others(now, pod, &inventory));
-    let points = decide::prioritize(&inventory, &asks, &holds, names);
+    holds.extend(sources.recent.lock().of_others(now, pod, &inventory));
+    let points = decide::prioritize(&inventory, request, &holds, &nodes);
     let most = points.iter().copied().max().unwrap_or(0);
     let best = names
         .iter()
         .zip(&points)
         .filter(|(_, points)| **points == most);
     let best = best.map(|(name, _)| name.as_ref());
-    app.recent.lock().note(now, pod, request, best);
-    points
+    sources.recent.lock().note(now, pod, request, best);
+    Some((nodes, points))
 }
 
 fn uid<'a>(asked: &'a Asked<'_>) -> &'a str {
@@ -191,10 +213,10 @@ fn uid<'a>(asked: &'a Asked<'_>) -> &'a str {
 async fn preempt(State(app): State<Arc<App>>, body: Body) -> Response {
     respond(&app, "preempt", body, |body| {
         let Json(args) = Json::<ExtenderPreemptionArgs>::from_bytes(body)?;
-        let inventory = app.inventory.read();
+        let inventory = app.sources.inventory.read();
         let asks = match app.cannot_decide() {
-            Some(error) => Asks::Unknown(error),
-            None => Asks::of(&inventory, app.strategy, args.pod.as_ref()),
+            Some(error) => Asks::not_yet(error),
+            None => Asks::of(&inventory, app.sources.strategy, args.pod.as_ref()),
         };
         let result = decide::preempt(&inventory, &asks, args);
         Ok(serde_json::to_vec(&result).unwrap_or_default())
@@ -210,7 +232,7 @@ async fn respond(
     answer: impl FnOnce(&[u8]) -> Result<Vec<u8>, JsonRejection>,
 ) -> Response {
     let timer = app.requests.start(operation);
-    let answered = match body::collect(body, &app.bodies).await {
+    let answered = match body::collect(body, body::LIMIT, &app.bodies).await {
         Ok(body) => answer(&body.bytes).map_err(|why| (why.status(), why.body_text())),
         Err(refused) => Err((refused.status(), refused.to_string())),
     };

@@ -1,6 +1,6 @@
 //! `LocalVolumeReplica`: the last good copy of a volume is not given up by itself.
 
-use hawser_api::{LocalVolumeReplica, ReplicaState, quantity};
+use hawser_api::{ConditionStatus, LocalVolumeReplica, ReplicaState, names, quantity};
 use kube::ResourceExt;
 
 use super::{Fault, Kind, fixed};
@@ -105,12 +105,18 @@ impl Kind for LocalVolumeReplica {
     }
 }
 
-/// Whether the copy was ever made.
+/// Whether the copy was ever made. What is not ready may have been, unless its node says that making it failed.
 fn has_data(replica: &LocalVolumeReplica) -> bool {
     let Some(status) = &replica.status else {
         return false;
     };
+    let could_not_be_made = status.conditions.iter().any(|condition| {
+        condition.type_ == names::conditions::CREATE
+            && condition.status == ConditionStatus::False
+            && condition.reason != names::reasons::DATA_LOST
+    });
     status.allocated_capacity_bytes > 0
         || !status.dev_path.is_empty()
-        || matches!(status.state, ReplicaState::Ready | ReplicaState::NotReady)
+        || status.state == ReplicaState::Ready
+        || (status.state == ReplicaState::NotReady && !could_not_be_made)
 }

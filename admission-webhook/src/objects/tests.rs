@@ -392,12 +392,31 @@ async fn the_last_good_copy_is_not_given_up() {
             .await
             .is_empty()
     );
-    let made = with(&good, "/status", json!({ "state": "Ready" }));
-    let refused = stage.refused(plural, Some(made), None).await;
-    assert!(
-        refused[0].contains("goes with its LocalVolume"),
-        "{refused:?}"
-    );
+    let with_status = |state: &str, reason: Option<&str>| {
+        let create = reason.map(|reason| {
+            json!({ "type": "Create", "status": "False", "reason": reason, "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z" })
+        });
+        let conditions: Vec<Value> = create.into_iter().collect();
+        with(
+            &good,
+            "/status",
+            json!({ "state": state, "conditions": conditions }),
+        )
+    };
+    let never = with_status("NotReady", Some("Invalid"));
+    assert!(stage.refused(plural, Some(never), None).await.is_empty());
+    for made in [
+        with_status("Ready", None),
+        with_status("NotReady", None),
+        with_status("NotReady", Some("DataLost")),
+    ] {
+        let refused = stage.refused(plural, Some(made), None).await;
+        assert!(
+            refused[0].contains("goes with its LocalVolume"),
+            "{refused:?}"
+        );
+    }
     assert!(
         stage
             .refused(plural, Some(gone(&good)), None)

@@ -69,6 +69,8 @@ pub mod annotations {
     pub const UNBOUND: &str = "hawser.io/unbound";
     /// On a class of Kubernetes, `true`: for claims that name no class.
     pub const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+    /// The same in the way of before.
+    pub const BETA_DEFAULT_CLASS: &str = "storageclass.beta.kubernetes.io/is-default-class";
     /// On a claim: the class, in the way of before `spec.storageClassName`; it wins over the field.
     pub const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
     /// On a claim: the node that the scheduler chose.
@@ -77,6 +79,8 @@ pub mod annotations {
 
 /// Types of conditions that more than one program writes.
 pub mod conditions {
+    /// On a replica: whether its logical volume could be made. False only where nothing was.
+    pub const CREATE: &str = "Create";
     /// On a volume and its replicas; there, and true, while limits are asked of a volume that exists: they are not kept, and it is
     /// usable all the same.
     pub const LIMITS_NOT_KEPT: &str = "LimitsNotKept";

@@ -6,6 +6,7 @@ use hawser_api::quantity::{self, QuantityError};
 use hawser_placement::{Bytes, Name, PoolClass, Strategy};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::jiff::Timestamp;
 
 use crate::facts;
 use crate::names::Names;
@@ -149,6 +150,8 @@ impl PersistentFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClassFacts {
     pub(crate) ours: Option<OurClass>,
+    /// It is the one for claims that name none, since then.
+    pub(crate) default_since: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,7 +177,18 @@ impl ClassFacts {
             asked: VolumeClass::parse_supported(class.parameters.iter().flatten())
                 .and_then(|class| asked(&class)),
         });
-        Self { ours }
+        let meta = &class.metadata;
+        let marks = [annotations::DEFAULT_CLASS, annotations::BETA_DEFAULT_CLASS];
+        let marked = meta
+            .annotations
+            .iter()
+            .flatten()
+            .any(|(key, value)| marks.contains(&key.as_str()) && value == "true");
+        let made = meta.creation_timestamp.as_ref();
+        Self {
+            ours,
+            default_since: marked.then(|| made.map_or(Timestamp::UNIX_EPOCH, |made| made.0)),
+        }
     }
 }
 

@@ -19,7 +19,9 @@ mod links;
 mod names;
 mod pending;
 mod promise;
+mod suppose;
 
-pub use demand::Unknown;
+pub use demand::{Unknown, constraints};
 pub use fold::{Fold, Key, Listing, reset};
 pub use inventory::Inventory;
+pub use suppose::Supposed;

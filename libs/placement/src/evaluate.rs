@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use crate::cluster::{Cluster, Name, Node, NodeId, StorageState};
+use crate::cluster::{Cluster, Name, NodeId};
 use crate::further::{FarCopies, Further, Place};
-use crate::lacks::{self, Best, Lacks};
+use crate::lacks::Lacks;
 use crate::local::{self, Local, Wanted};
+use crate::node::{Node, StorageState};
 use crate::places::Places;
 use crate::quick::Quick;
 use crate::reason::Reason;
@@ -180,22 +181,29 @@ impl<'a> Evaluator<'a> {
         Ok(decided.score)
     }
 
-    /// Takes note of a node's numbers, for [`Self::sentence`].
-    pub fn note(&self, best: &mut Best, node: NodeId, lacks: Lacks) {
-        best.note(self.cluster.rows(), node, lacks);
+    /// How far the node is from fitting, which tells the nearest of several nodes that lack the same: as [`Reason::missing`], over
+    /// all of its reasons. `lacks`: what [`Self::look`] said of it, if that was complete.
+    pub fn missing(&mut self, node: NodeId, lacks: Lacks) -> u128 {
+        if lacks.is_of_amounts() {
+            self.quick.missing(self.cluster.rows(), node)
+        } else {
+            0
+        }
     }
 
-    /// One sentence for all nodes that lack this. `best`: what was noted of them.
-    #[must_use]
-    pub fn sentence(&self, lacks: Lacks, best: &Best) -> String {
-        let mut elsewhere = Vec::new();
-        if self.pinned {
-            let nowhere = Node::new("");
-            self.existing(&nowhere, &mut elsewhere);
-            self.sources(&nowhere, &mut elsewhere);
+    /// The reasons of a node that lacks this, as far as they are those of all nodes that lack it: where the request is bound to
+    /// other nodes, what else a node lacks does not matter.
+    pub fn reasons(&mut self, node: NodeId, lacks: Lacks) -> Vec<Reason> {
+        if lacks == Lacks::ELSEWHERE {
+            let (nowhere, mut reasons) = (Node::new(""), Vec::new());
+            self.existing(&nowhere, &mut reasons);
+            self.sources(&nowhere, &mut reasons);
+            return reasons;
         }
-        let further = self.further.as_ref().map(Further::refusal);
-        lacks::sentence(lacks, best, &self.quick, &elsewhere, further.as_ref())
+        match self.cluster.node(node) {
+            Some(node) => self.decide(node).err().unwrap_or_default(),
+            None => vec![Reason::UnknownNode],
+        }
     }
 
     /// `None` if no volume wants further copies.
@@ -216,6 +224,9 @@ impl<'a> Evaluator<'a> {
         let (tier, up_to_date) = self.existing(node, &mut reasons);
         let local = self.first_copies(node, &mut reasons);
         if !reasons.is_empty() {
+            for reason in &mut reasons {
+                reason.name_owners(node, |held| self.request.owns(held));
+            }
             return Err(reasons);
         }
         let far = match self.further() {
@@ -263,25 +274,32 @@ impl<'a> Evaluator<'a> {
         bound: &BoundVolume,
     ) -> Result<ReplicaState, Reason> {
         let claim = || volume.claim.clone();
+        let copies = || {
+            let mut copies = bound.copies.clone();
+            copies.sort();
+            copies
+        };
         if bound.copies.is_empty() {
             return Err(Reason::NoCopies { claim: claim() });
         }
         let Some(copy) = bound.copies.iter().find(|copy| copy.node == node.name) else {
-            let mut nodes: Vec<Name> = bound.copies.iter().map(|copy| copy.node.clone()).collect();
-            nodes.sort();
             return Err(Reason::DataElsewhere {
                 claim: claim(),
-                nodes,
+                copies: copies(),
             });
         };
         if copy.state == ReplicaState::Broken {
-            return Err(Reason::CopyBroken { claim: claim() });
+            return Err(Reason::CopyBroken {
+                claim: claim(),
+                copies: copies(),
+            });
         }
         match &bound.published {
             Some(other) if *other != node.name && self.is_alive(other) => {
                 Err(Reason::InUseElsewhere {
                     claim: claim(),
                     node: other.clone(),
+                    copies: copies(),
                 })
             }
             Some(_) | None => Ok(copy.state),

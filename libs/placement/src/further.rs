@@ -15,9 +15,13 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::cluster::{Cluster, Name, Node, NodeId, Pool, Reservation, StorageState};
+use serde::Serialize;
+
+use crate::cluster::{Cluster, Name, NodeId};
+use crate::json;
 use crate::lacks::Lacks;
 use crate::local::{self, Wanted};
+use crate::node::{Node, Pool, Reservation, StorageState};
 use crate::pack::{Bin, Item, Packing, pack};
 use crate::places::Places;
 use crate::quick::Quick;
@@ -36,9 +40,11 @@ pub(crate) struct FarCopies {
 }
 
 /// A pool on a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
+    #[serde(serialize_with = "json::name")]
     pub node: Name,
+    #[serde(serialize_with = "json::name")]
     pub pool: Name,
 }
 

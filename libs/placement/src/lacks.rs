@@ -1,15 +1,9 @@
-//! What a node lacks, in one number: for telling thousands of refused nodes apart without writing a sentence for each.
+//! What a node lacks, in one number: for telling thousands of refused nodes apart without working out reasons for each.
 //!
-//! Where many nodes are refused, a sentence with each node's own numbers is of no use (kube-scheduler's event has room for some
-//! ten) and takes longer than the decision. Then nodes that lack the same share a sentence, with the best numbers among them.
+//! Where many nodes are refused, each node's own numbers are of no use (kube-scheduler's event has room for some ten sentences) and
+//! take longer than the decision. Then of the nodes that lack the same only the one that lacks least is looked at.
 
-use std::fmt::Write;
-
-use crate::cluster::{NodeId, PoolClass, StorageState};
-use crate::quick::Quick;
-use crate::reason::{Reason, Sentence};
-use crate::rows::Rows;
-use crate::units::Bytes;
+use crate::node::{PoolClass, StorageState};
 
 /// Kinds of causes. Equal for nodes that lack the same, whatever their numbers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,20 +48,6 @@ pub(crate) enum OfNode {
     Further,
 }
 
-const ALL_OF_POOL: [OfPool; POOL_BITS as usize] = [
-    OfPool::Missing,
-    OfPool::Failed,
-    OfPool::UnknownCapacity,
-    OfPool::Room,
-    OfPool::Total,
-    OfPool::ThinPool,
-    OfPool::ThinRoom,
-    OfPool::ThinLimit,
-    OfPool::Slots,
-    OfPool::SlotLimit,
-    OfPool::VolumeSize,
-];
-
 impl Lacks {
     pub(crate) const NOTHING: Self = Self(0);
     pub(crate) const OTHER: Self = Self::NOTHING.with(OfNode::Other);
@@ -100,14 +80,18 @@ impl Lacks {
         self.0 >> cause as u8 & 1 == 1
     }
 
-    pub(crate) fn has_pool(self, class: PoolClass, cause: OfPool) -> bool {
-        self.0 >> Self::bit(class, cause) & 1 == 1
-    }
-
     /// Whether this says everything. If not, the node's reasons must be asked for (`Evaluator::score`).
     #[must_use]
     pub fn is_complete(self) -> bool {
         !self.has(OfNode::Other)
+    }
+
+    /// Whether it depends on numbers: nodes that lack the same may lack more or less of it. Otherwise they have the same reasons.
+    #[must_use]
+    pub fn is_of_amounts(self) -> bool {
+        let of_pools = (1u64 << OfNode::Other as u8) - 1;
+        let slots = Self::NOTHING.with(OfNode::Slots).with(OfNode::SlotLimit);
+        self.0 & (of_pools | slots.0) != 0
     }
 
     /// As `Reason::curable_by_preemption` of all the node's reasons, if this is complete.
@@ -123,111 +107,23 @@ impl Lacks {
     }
 }
 
-/// The best that was seen among the nodes that lack something.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Best {
-    pools: [BestPool; 3],
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct BestPool {
-    free: u64,
-    thin_free: u64,
-}
-
-impl Best {
-    pub(crate) fn note(&mut self, rows: &Rows, node: NodeId, lacks: Lacks) {
-        for class in PoolClass::ALL {
-            let room = lacks.has_pool(class, OfPool::Room) || lacks.has_pool(class, OfPool::Total);
-            let thin =
-                lacks.has_pool(class, OfPool::ThinRoom) || lacks.has_pool(class, OfPool::ThinLimit);
-            if room || thin {
-                let (best, row) = (&mut self.pools[class.index()], rows.pool(class, node));
-                best.free = best.free.max(row.free);
-                best.thin_free = best.thin_free.max(row.thin_free);
-            }
-        }
-    }
-}
-
-/// One sentence for all nodes that lack this, parts joined like a [`Sentence`].
-pub(crate) fn sentence(
-    lacks: Lacks,
-    best: &Best,
-    quick: &Quick,
-    elsewhere: &[Reason],
-    further: Option<&Reason>,
-) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    if lacks.has(OfNode::Elsewhere) {
-        parts.push(Sentence(elsewhere).to_string());
-    }
-    let states = [
-        (OfNode::NoStorage, StorageState::Absent),
-        (OfNode::Maintain, StorageState::Maintain),
-        (OfNode::Offline, StorageState::Offline),
-        (OfNode::Missing, StorageState::NodeMissing),
-    ];
-    for (cause, state) in states {
-        if lacks.has(cause) {
-            parts.push(Reason::Storage { state }.to_string());
-        }
-    }
-    for class in PoolClass::ALL {
-        for cause in ALL_OF_POOL {
-            if lacks.has_pool(class, cause) {
-                parts.push(of_pool(class, cause, best.pools[class.index()], quick));
-            }
-        }
-    }
-    if lacks.has(OfNode::Slots) || lacks.has(OfNode::SlotLimit) {
-        let mut part = String::from("the node's limit of volumes");
-        // Writing into a String can't fail.
-        let _ = write!(part, ": {} more are needed", quick.volumes());
-        parts.push(part);
-    }
-    if let (true, Some(reason)) = (lacks.has(OfNode::Further), further) {
-        parts.push(reason.to_string());
-    }
-    parts.join("; ")
-}
-
-fn of_pool(class: PoolClass, cause: OfPool, best: BestPool, quick: &Quick) -> String {
-    let asked = quick.asked(class);
-    let (needs, thin_needs) = (asked.thick, asked.thin);
-    let (free, thin_free) = (Bytes(best.free), Bytes(best.thin_free));
-    match cause {
-        OfPool::Missing => format!("no {class} pool"),
-        OfPool::Failed => {
-            format!("{class} pool: has failed, see its disks in LocalStorageNode")
-        }
-        OfPool::UnknownCapacity => format!("{class} pool: its capacity is not known yet"),
-        OfPool::Room => {
-            format!("{class} pool: at most {free} free on one of these nodes, needs {needs}")
-        }
-        OfPool::Total => {
-            format!("{class} pool: smaller than the {needs} that are needed, at most {free} free")
-        }
-        OfPool::ThinPool => {
-            format!("{class} pool: has no thin pool, make one with a ThinPoolClaim")
-        }
-        OfPool::ThinRoom | OfPool::ThinLimit => format!(
-            "{class} pool, thin: at most {thin_free} may still be promised on one of these nodes, needs {thin_needs}"
-        ),
-        OfPool::Slots | OfPool::SlotLimit => format!(
-            "{class} pool: its limit of volumes, {} more are needed",
-            asked.volumes
-        ),
-        OfPool::VolumeSize => format!(
-            "{class} pool: larger than one volume may be, needs {}",
-            asked.largest
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ALL_OF_POOL: [OfPool; POOL_BITS as usize] = [
+        OfPool::Missing,
+        OfPool::Failed,
+        OfPool::UnknownCapacity,
+        OfPool::Room,
+        OfPool::Total,
+        OfPool::ThinPool,
+        OfPool::ThinRoom,
+        OfPool::ThinLimit,
+        OfPool::Slots,
+        OfPool::SlotLimit,
+        OfPool::VolumeSize,
+    ];
 
     #[test]
     fn causes_do_not_share_bits() {

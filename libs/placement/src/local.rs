@@ -3,9 +3,10 @@
 //! Almost always a node has one pool of a class, and then fitting is a sum. Where somebody made a second volume group of the
 //! same class it is a packing.
 
-use crate::cluster::{Name, Node, Pool, PoolHealth, Room};
+use crate::cluster::Name;
+use crate::node::{Node, Pool, PoolHealth, Room};
 use crate::pack::{Bin, Item, Packing, pack};
-use crate::reason::{Lack, Reason};
+use crate::reason::{Lack, PoolLeft, Reason, Reserved};
 use crate::request::{NewVolume, Request, Strategy, Volume};
 use crate::score::{Held, Left, Needed, OfClass, strategy_of};
 use crate::units::Bytes;
@@ -64,6 +65,7 @@ pub(crate) fn place(
             (None, _) => Err(vec![Reason::NoPool {
                 class,
                 claims: claims(wanted, &mine),
+                needed: mine.iter().map(|&k| wanted[k].new.size).sum(),
             }]),
             (Some(pool), None) => {
                 into_one_pool(request, wanted, &mine, node, pool, &mut plan.pools)
@@ -81,8 +83,9 @@ pub(crate) fn place(
         if used.saturating_add(volumes) > limit && volumes > 0 {
             reasons.push(Reason::NodeFull {
                 volumes,
-                used,
+                used: node.volumes(|_| true),
                 limit,
+                reserved: Reserved::default(),
             });
         }
     }
@@ -127,6 +130,7 @@ fn against(wanted: &[Wanted<'_>], mine: &[usize], pool: &Pool, room: &Room) -> V
     if pool.health == PoolHealth::Failed {
         return vec![Reason::Pool {
             pool: pool.name.clone(),
+            class: Some(pool.class),
             lack: Lack::Health,
         }];
     }
@@ -134,14 +138,16 @@ fn against(wanted: &[Wanted<'_>], mine: &[usize], pool: &Pool, room: &Room) -> V
     let (needed, volumes) = need(wanted, mine, pool, false);
     if volumes > 0 {
         match room.free.zip(pool.total) {
-            None => lacks.push(Lack::Capacity),
+            None => lacks.push(Lack::Capacity { needed }),
             Some((free, total)) if needed > free => {
                 lacks.push(Lack::Room {
                     volumes,
                     needed,
                     free,
                     total,
-                    reserved: room.reserved,
+                    used: pool.used,
+                    extent: pool.extent,
+                    reserved: Reserved::default(),
                 });
             }
             Some(_) => {}
@@ -150,13 +156,16 @@ fn against(wanted: &[Wanted<'_>], mine: &[usize], pool: &Pool, room: &Room) -> V
     let (needed, volumes) = need(wanted, mine, pool, true);
     if volumes > 0 {
         match room.thin_free.zip(pool.thin) {
-            None => lacks.push(Lack::ThinPool),
+            None => lacks.push(Lack::ThinPool { needed }),
             Some((free, thin_pool)) if needed > free => {
                 lacks.push(Lack::ThinRoom {
                     volumes,
                     needed,
                     free,
                     limit: thin_pool.limit,
+                    promised: thin_pool.promised,
+                    extent: pool.extent,
+                    reserved: Reserved::default(),
                 });
             }
             Some(_) => {}
@@ -167,8 +176,10 @@ fn against(wanted: &[Wanted<'_>], mine: &[usize], pool: &Pool, room: &Room) -> V
         if volumes > slots {
             lacks.push(Lack::Slots {
                 volumes,
-                used: limit.saturating_sub(slots),
+                free: slots,
+                used: pool.volumes,
                 limit,
+                reserved: Reserved::default(),
             });
         }
     }
@@ -186,6 +197,7 @@ fn against(wanted: &[Wanted<'_>], mine: &[usize], pool: &Pool, room: &Room) -> V
         .into_iter()
         .map(|lack| Reason::Pool {
             pool: pool.name.clone(),
+            class: Some(pool.class),
             lack,
         })
         .collect()
@@ -289,6 +301,8 @@ fn into_several_pools(
         Packing::Impossible => Err(vec![Reason::NoPacking {
             class,
             volumes: mine.len(),
+            needed: needed(wanted, mine, &pools),
+            pools: pools.iter().map(left).collect(),
         }]),
         Packing::Undecided => Err(vec![Reason::Undecided {
             volumes: mine.len(),
@@ -299,6 +313,21 @@ fn into_several_pools(
             }
             Ok(())
         }
+    }
+}
+
+/// The sum of the volumes, each rounded up to the largest extents that it may come to lie in.
+fn needed(wanted: &[Wanted<'_>], mine: &[usize], pools: &[(usize, &Pool, Room)]) -> Bytes {
+    let extent = pools.iter().map(|(_, pool, _)| pool.extent).max();
+    let rounded = |&k: &usize| wanted[k].new.size.round_up(extent.unwrap_or_default());
+    mine.iter().map(rounded).sum()
+}
+
+fn left((_, pool, room): &(usize, &Pool, Room)) -> PoolLeft {
+    PoolLeft {
+        pool: pool.name.clone(),
+        free: room.free,
+        thin_free: room.thin_free,
     }
 }
 

@@ -1,9 +1,10 @@
 //! New volumes against a node's row: fits and how well, or what lacks. Says the same as `local::place`, without looking at the
 //! node, for nodes that have one pool of each class and no reservation of the request's own.
 
-use crate::cluster::{NodeId, PoolClass, PoolHealth};
+use crate::cluster::NodeId;
 use crate::lacks::{Lacks, OfNode, OfPool};
 use crate::local::Wanted;
+use crate::node::{PoolClass, PoolHealth};
 use crate::request::Strategy;
 use crate::rows::{PoolRow, Rows};
 use crate::score::{Held, Left, Needed, OfClass};
@@ -28,15 +29,6 @@ struct Group {
     need: Needed,
 }
 
-/// What is asked of a class, for sentences.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct AskedOfClass {
-    pub(crate) thick: Bytes,
-    pub(crate) thin: Bytes,
-    pub(crate) largest: Bytes,
-    pub(crate) volumes: usize,
-}
-
 impl Quick {
     pub(crate) fn new(wanted: &[Wanted<'_>], default: Strategy) -> Self {
         let group = |class: PoolClass| {
@@ -58,20 +50,6 @@ impl Quick {
             groups: PoolClass::ALL.into_iter().filter_map(group).collect(),
             volumes: u32::try_from(wanted.len()).unwrap_or(u32::MAX),
         }
-    }
-
-    pub(crate) fn volumes(&self) -> u32 {
-        self.volumes
-    }
-
-    pub(crate) fn asked(&self, class: PoolClass) -> AskedOfClass {
-        let group = self.groups.iter().find(|group| group.class == class);
-        group.map_or_else(AskedOfClass::default, |group| AskedOfClass {
-            thick: group.thick.iter().copied().sum(),
-            thin: group.thin.iter().copied().sum(),
-            largest: group.largest,
-            volumes: group.thick.len() + group.thin.len(),
-        })
     }
 
     /// The node must be a `simple` one whose storage is in service.
@@ -122,6 +100,17 @@ impl Quick {
             Err(lacks)
         }
     }
+
+    /// How much is missing on such a node, as `Reason::missing` over all of its reasons.
+    pub(crate) fn missing(&mut self, rows: &Rows, node: NodeId) -> u128 {
+        let slots = self.volumes.saturating_sub(rows.head(node).slots);
+        let of_classes = self.groups.iter_mut().map(|group| {
+            let row = rows.pool(group.class, node);
+            let works = row.health.is_some_and(|health| health > PoolHealth::Failed);
+            if works { group.missing(row) } else { 0 }
+        });
+        u128::from(slots) + of_classes.sum::<u128>()
+    }
 }
 
 #[inline]
@@ -166,6 +155,25 @@ fn causes(mut lacks: Lacks, group: &Group, need: Needed, row: &PoolRow) -> Lacks
 }
 
 impl Group {
+    fn missing(&mut self, row: &PoolRow) -> u128 {
+        let need = self.need(row.extent);
+        let mut missing = 0;
+        if !self.thick.is_empty() && row.known {
+            missing += u128::from(need.thick.0.saturating_sub(row.free));
+        }
+        if !self.thin.is_empty() && row.thin {
+            missing += u128::from(need.thin.0.saturating_sub(row.thin_free));
+        }
+        let volumes = (self.thick.len() + self.thin.len()) as u64;
+        missing += u128::from(volumes.saturating_sub(u64::from(row.slots)));
+        if self.largest.0 > row.largest {
+            let too_large = self.thick.iter().chain(&self.thin);
+            let above = too_large.map(|size| u128::from(size.0.saturating_sub(row.largest)));
+            missing += above.sum::<u128>();
+        }
+        missing
+    }
+
     #[inline]
     fn need(&mut self, extent: u64) -> Needed {
         if self.extent != extent {

@@ -1,7 +1,11 @@
 //! What is asked: a pod's volumes, existing and new, and what the pod says about nodes. Built by the caller, complete:
 //! leaving out one of the pod's volumes would split the joint decision.
 
-use crate::cluster::{Name, PoolClass, Reservation};
+use serde::Serialize;
+
+use crate::cluster::Name;
+use crate::json;
+use crate::node::{PoolClass, Reservation};
 use crate::selector::Constraints;
 use crate::units::Bytes;
 
@@ -75,14 +79,15 @@ pub struct BoundVolume {
     pub published: Option<Name>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Replica {
+    #[serde(serialize_with = "json::name")]
     pub node: Name,
     pub state: ReplicaState,
 }
 
 /// Ordered: the better is the greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum ReplicaState {
     /// Can't be used.
     Broken,

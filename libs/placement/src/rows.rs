@@ -1,7 +1,8 @@
 //! The numbers of all nodes side by side, as somebody sees them who owns no reservation. Thousands of nodes are compared with a
 //! request by running through these; a [`Node`] itself is looked at only where a row does not say everything.
 
-use crate::cluster::{Node, NodeId, Pool, PoolClass, PoolHealth, StorageState};
+use crate::cluster::NodeId;
+use crate::node::{Node, Pool, PoolClass, PoolHealth, StorageState};
 use crate::units::Bytes;
 
 /// "No limit": no request has as many volumes.

@@ -14,7 +14,10 @@
 //! 0 to 10, the range of an extender, and never decrease as the key grows; ties of the key go by name, which is left to whoever
 //! compares. `docs/placement.md` says why.
 
-use crate::cluster::{Name, PoolClass, PoolHealth};
+use serde::Serialize;
+
+use crate::cluster::Name;
+use crate::node::{PoolClass, PoolHealth};
 use crate::request::{NewVolume, Strategy};
 use crate::units::Bytes;
 
@@ -155,17 +158,44 @@ pub(crate) fn strategy_of<'a>(
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Tier {
+/// Ordered: the better is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Tier {
+    /// The node's storage is not in service.
     NotInService,
+    /// Decisions of the last moments have probably taken the room.
     Contended,
+    /// A copy on the node is still syncing.
     Syncing,
+    /// A new volume would go to a degraded pool.
     Degraded,
+    /// Further copies would stay in the node's zone.
     SameZone,
     Good,
 }
 
 impl Tier {
+    /// By their place in a score.
+    const ALL: [Self; 6] = [
+        Self::NotInService,
+        Self::Contended,
+        Self::Syncing,
+        Self::Degraded,
+        Self::SameZone,
+        Self::Good,
+    ];
+
+    /// The least and the most points of a score of this tier.
+    const fn points(self) -> (u8, u8) {
+        match self {
+            Self::NotInService => (0, 0),
+            Self::Contended | Self::Syncing => (1, 1),
+            Self::Degraded => (2, 2),
+            Self::SameZone => (3, 3),
+            Self::Good => (4, 10),
+        }
+    }
+
     /// Lowered by what the new volumes leave.
     pub(crate) fn with(self, left: &Left) -> Self {
         let health = if left.health < PoolHealth::Healthy {
@@ -204,16 +234,45 @@ impl Score {
     #[must_use]
     #[inline]
     pub fn points(self) -> u8 {
-        const OF_TIER: [u8; 6] = [0, 1, 1, 2, 3, 4];
-        let tier = usize::try_from(self.0 >> (Self::ROOM_BITS + Self::LOCAL_BITS)).unwrap_or(0);
-        let room = self.0 & ((1 << Self::ROOM_BITS) - 1);
-        let by_room = if tier == Tier::Good as usize {
-            u8::try_from((room * 6) >> 20).unwrap_or(6)
-        } else {
-            0
-        };
-        OF_TIER.get(tier).copied().unwrap_or(0) + by_room
+        let (least, most) = self.tier().points();
+        let by_room = (self.room() * u64::from(most - least)) >> 20;
+        u8::try_from(by_room).map_or(most, |by_room| least + by_room)
     }
+
+    /// What it is made of, for people and JSON.
+    #[must_use]
+    pub fn parts(self) -> ScoreParts {
+        ScoreParts {
+            points: self.points(),
+            tier: self.tier(),
+            up_to_date: (self.0 >> Self::ROOM_BITS) & ((1 << Self::LOCAL_BITS) - 1),
+            room: (self.room() * 1000 + (1 << 19)) >> 20,
+        }
+    }
+
+    fn tier(self) -> Tier {
+        let at = usize::try_from(self.0 >> (Self::ROOM_BITS + Self::LOCAL_BITS));
+        let known = at.ok().and_then(|at| Tier::ALL.get(at));
+        known.copied().unwrap_or(Tier::Good)
+    }
+
+    fn room(self) -> u64 {
+        self.0 & ((1 << Self::ROOM_BITS) - 1)
+    }
+}
+
+/// The parts of a [`Score`], the weightiest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScoreParts {
+    /// 0 to 10: what the scheduler is told.
+    pub points: u8,
+    pub tier: Tier,
+    /// How many of the pod's existing volumes have an up-to-date copy on the node.
+    pub up_to_date: u64,
+    /// How good the room that would be left is, in thousandths. Spread: the share of its class's pools that stays free, of the class
+    /// that is left with least; bin-pack: the share that is used then. 1000 if no new volume is asked for.
+    pub room: u64,
 }
 
 #[cfg(test)]
@@ -250,6 +309,19 @@ mod tests {
         ];
         assert!(ascending.is_sorted());
         assert_eq!(ascending.map(Score::points), [0, 1, 1, 2, 3, 4, 7, 10]);
+    }
+
+    #[test]
+    fn parts_are_what_the_score_was_made_of() {
+        for (at, tier) in Tier::ALL.into_iter().enumerate() {
+            assert_eq!(tier as usize, at, "its place in a score");
+            let parts = Score::new(tier, 3, &left(20, 0, Strategy::Spread)).parts();
+            assert_eq!((parts.tier, parts.up_to_date, parts.room), (tier, 3, 200));
+            assert!((tier.points().0..=tier.points().1).contains(&parts.points));
+        }
+        assert!(Tier::ALL.is_sorted());
+        let best = Score::new(Tier::Good, usize::MAX, &Left::ALL).parts();
+        assert_eq!((best.points, best.up_to_date, best.room), (10, 1023, 1000));
     }
 
     #[test]

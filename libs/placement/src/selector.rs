@@ -11,7 +11,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::cluster::{Name, Node};
+use crate::cluster::Name;
+use crate::node::Node;
 
 /// What a pod says about the nodes it may be on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

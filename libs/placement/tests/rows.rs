@@ -68,9 +68,36 @@ fn agree(cluster: &Cluster, request: &Request, holds: &[Hold]) -> Result<(), Tes
                     lacks,
                     reasons
                 );
-                let mut best = hawser_placement::Best::default();
-                evaluator.note(&mut best, id, lacks);
-                prop_assert!(!evaluator.sentence(lacks, &best).is_empty(), "{lacks:?}");
+                let told = evaluator.reasons(id, lacks);
+                prop_assert!(!told.is_empty(), "{lacks:?}");
+                if told == *reasons {
+                    let missing = reasons.iter().map(|why| u128::from(why.missing()));
+                    prop_assert_eq!(
+                        evaluator.missing(id, lacks),
+                        missing.sum::<u128>(),
+                        "{:?}",
+                        told
+                    );
+                } else {
+                    // The request is bound to other nodes: only that is told.
+                    let bound = |why: &Reason| {
+                        matches!(
+                            why,
+                            Reason::DataElsewhere { .. }
+                                | Reason::NoCopies { .. }
+                                | Reason::SourceElsewhere { .. }
+                        )
+                    };
+                    prop_assert!(told.iter().all(bound), "{told:?}, but {reasons:?}");
+                    prop_assert_eq!(evaluator.missing(id, lacks), 0);
+                    let serving = node.storage == StorageState::Ready;
+                    prop_assert!(
+                        !serving || told.iter().all(|why| reasons.contains(why)),
+                        "{:?}, but {:?}",
+                        told,
+                        reasons
+                    );
+                }
             }
             (Err(_), Err(_)) => {}
             (quick, score) => prop_assert!(false, "{}: {quick:?}, but {score:?}", node.name),

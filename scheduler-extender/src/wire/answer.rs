@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use hawser_api::extender::{ExtenderFilterResult, NodeList};
 
 use super::asked::Text;
-use crate::decide::{Filtered, Refusal};
+use crate::decide::{Filtered, Refusal, Verdict};
 
 /// The answer to a filter request that came with names.
 pub(super) fn filtered(filtered: &Filtered, names: &[Text<'_>]) -> Vec<u8> {
@@ -67,8 +67,8 @@ pub(super) fn filtered_nodes(filtered: &Filtered, nodes: NodeList) -> Vec<u8> {
             .into_iter()
             .filter_map(|node| Some((node.metadata.name.clone()?, node)));
         let mut items = Vec::new();
-        for ((name, node), refusal) in named.zip(filtered.verdicts()) {
-            let Some(refusal) = refusal else {
+        for ((name, node), verdict) in named.zip(filtered.verdicts()) {
+            let Verdict::Refused(refusal) = verdict else {
                 items.push(node);
                 continue;
             };
@@ -77,7 +77,7 @@ pub(super) fn filtered_nodes(filtered: &Filtered, nodes: NodeList) -> Vec<u8> {
             } else {
                 &mut result.failed_and_unresolvable_nodes
             };
-            failed.insert(name, refusal.sentence.clone());
+            failed.insert(name, refusal.sentence.to_string());
         }
         result.nodes = Some(NodeList { items });
     }

@@ -88,9 +88,14 @@ impl Refused {
     }
 }
 
-pub(super) async fn collect(mut body: Body, budget: &Budget) -> Result<Whole, Refused> {
+/// `limit`: of this body.
+pub(super) async fn collect(
+    mut body: Body,
+    limit: usize,
+    budget: &Budget,
+) -> Result<Whole, Refused> {
     let announced = body.size_hint();
-    if announced.lower() > LIMIT as u64 {
+    if announced.lower() > limit as u64 {
         return Err(Refused::TooLarge);
     }
     let mut share = Share {
@@ -107,7 +112,7 @@ pub(super) async fn collect(mut body: Body, budget: &Budget) -> Result<Whole, Re
             continue;
         };
         let so_far = all.as_ref().map_or(0, Vec::len);
-        if so_far + data.len() > LIMIT {
+        if so_far + data.len() > limit {
             return Err(Refused::TooLarge);
         }
         share.more(data.len())?;
@@ -145,14 +150,20 @@ mod tests {
     #[tokio::test]
     async fn bodies_are_put_together_and_given_back() {
         let budget = Budget::default();
-        let whole = collect(chunks(&[3, 0, 4]), &budget).await.ok().unwrap();
+        let whole = collect(chunks(&[3, 0, 4]), LIMIT, &budget)
+            .await
+            .ok()
+            .unwrap();
         assert_eq!((whole.bytes.len(), budget.taken()), (7, 7));
-        let at_once = collect(Body::from("12345"), &budget).await.ok().unwrap();
+        let at_once = collect(Body::from("12345"), LIMIT, &budget)
+            .await
+            .ok()
+            .unwrap();
         assert_eq!((at_once.bytes.len(), budget.taken()), (5, 12));
         drop((whole, at_once));
         assert_eq!(budget.taken(), 0);
         assert!(
-            collect(Body::empty(), &budget)
+            collect(Body::empty(), LIMIT, &budget)
                 .await
                 .ok()
                 .unwrap()
@@ -166,16 +177,16 @@ mod tests {
         let budget = Budget::default();
         let announced = Body::from(vec![b' '; LIMIT + 1]);
         assert_eq!(
-            collect(announced, &budget).await.err(),
+            collect(announced, LIMIT, &budget).await.err(),
             Some(Refused::TooLarge)
         );
         let silent = chunks(&[LIMIT, 1]);
         assert_eq!(
-            collect(silent, &budget).await.err(),
+            collect(silent, LIMIT, &budget).await.err(),
             Some(Refused::TooLarge)
         );
         assert_eq!(budget.taken(), 0, "nothing is kept");
-        assert!(collect(chunks(&[LIMIT]), &budget).await.is_ok());
+        assert!(collect(chunks(&[LIMIT]), LIMIT, &budget).await.is_ok());
     }
 
     #[tokio::test]
@@ -183,14 +194,19 @@ mod tests {
         let budget = Budget::default();
         let mut kept = Vec::new();
         for _ in 0..LIMIT_OF_ALL / LIMIT {
-            kept.push(collect(chunks(&[LIMIT]), &budget).await.ok().unwrap());
+            kept.push(
+                collect(chunks(&[LIMIT]), LIMIT, &budget)
+                    .await
+                    .ok()
+                    .unwrap(),
+            );
         }
         assert_eq!(
-            collect(chunks(&[1]), &budget).await.err(),
+            collect(chunks(&[1]), LIMIT, &budget).await.err(),
             Some(Refused::Busy)
         );
         kept.pop();
-        assert!(collect(chunks(&[1]), &budget).await.is_ok());
+        assert!(collect(chunks(&[1]), LIMIT, &budget).await.is_ok());
     }
 
     #[tokio::test]
@@ -199,7 +215,12 @@ mod tests {
             Ok(Bytes::from_static(b"{")),
             Err(std::io::Error::other("reset")),
         ];
-        let refused = collect(Body::from_stream(stream::iter(parts)), &Budget::default()).await;
+        let refused = collect(
+            Body::from_stream(stream::iter(parts)),
+            LIMIT,
+            &Budget::default(),
+        )
+        .await;
         assert_eq!(
             refused.err().map(|refused| refused.status()),
             Some(StatusCode::BAD_REQUEST)

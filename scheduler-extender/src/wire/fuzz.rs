@@ -174,7 +174,7 @@ fn victims() -> BoxedStrategy<Value> {
 
 /// What happens to a body on its way.
 #[derive(Clone, Debug)]
-enum Damage {
+pub(super) enum Damage {
     None,
     Cut(prop::sample::Index),
     Set(prop::sample::Index, u8),
@@ -182,7 +182,7 @@ enum Damage {
     Nested(usize),
 }
 
-fn damage() -> BoxedStrategy<Damage> {
+pub(super) fn damage() -> BoxedStrategy<Damage> {
     prop_oneof![
         6 => Just(Damage::None),
         1 => any::<prop::sample::Index>().prop_map(Damage::Cut),
@@ -193,7 +193,10 @@ fn damage() -> BoxedStrategy<Damage> {
     .boxed()
 }
 
-fn damaged(mut body: Vec<u8>, damage: &Damage) -> Vec<u8> {
+pub(super) fn damaged(mut body: Vec<u8>, damage: &Damage) -> Vec<u8> {
+    if body.is_empty() {
+        return body;
+    }
     match damage {
         Damage::None => {}
         Damage::Cut(at) => body.truncate(at.index(body.len())),
@@ -309,7 +312,7 @@ fn is_sound(path: &str, body: &[u8], answer: &[u8]) -> Result<(), TestCaseError>
     Ok(())
 }
 
-fn config() -> ProptestConfig {
+pub(super) fn config() -> ProptestConfig {
     let seeds = proptest::test_runner::FileFailurePersistence::WithSource("regressions");
     let default = ProptestConfig::default();
     ProptestConfig {

@@ -80,7 +80,7 @@ async fn filter_says_why_for_each_node_and_whether_evicting_could_help() {
         "Nodes": null,
         "NodeNames": ["n1"],
         "FailedNodes": {
-            "n2": "pool LocalStorage_PoolSSD: 2 volumes need 24.0 MiB together, 12.0 MiB free of 100.0 MiB (reserved by other pods: 8.0 MiB)"
+            "n2": "ssd pool: 12 of 100 MiB free, 8 reserved for shop/web-0, 2 volumes need 24 together"
         },
         "FailedAndUnresolvableNodes": { "n3": "node has no storage (no LocalStorageNode)" },
         "Error": ""
@@ -115,7 +115,7 @@ async fn data_elsewhere_can_not_be_cured_by_evicting() {
         all["FailedNodes"]["n2"]
             .as_str()
             .unwrap()
-            .contains("2 volumes need 24.0 MiB together"),
+            .contains("2 volumes need 24 together"),
         "{all}"
     );
 }
@@ -251,10 +251,10 @@ async fn what_is_not_understood_is_refused_with_a_reason() {
 }
 
 #[test]
-fn pods_of_a_dump_do_not_matter() {
+fn all_of_the_dump_matters() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/shop.yaml");
     let dump = dump::read(&fixture).unwrap();
-    assert_eq!((dump.used, dump.ignored), (15, 1));
+    assert_eq!((dump.used, dump.ignored, dump.pods.len()), (16, 0, 1));
 }
 
 async fn ask_of(router: &Router, path: &str, body: Value) -> Value {
@@ -357,14 +357,15 @@ async fn many_nodes_that_lack_the_same_share_a_sentence() {
         few["FailedNodes"]["n2"]
             .as_str()
             .unwrap()
-            .contains("12.0 MiB free of 100.0 MiB"),
+            .contains("12 of 100 MiB free"),
         "{few}"
     );
     let many = ask_of(&shop, "/filter", asked(decide::DETAILED)).await;
     assert_eq!(many["NodeNames"], json!(["n1"]));
     assert_eq!(
         many["FailedNodes"],
-        json!({ "n2": "SSD pool: at most 12.0 MiB free on one of these nodes, needs 20.0 MiB" })
+        json!({ "n2": "ssd pool: 12 of 100 MiB free, 8 reserved for shop/web-0, 2 volumes need 24 together" }),
+        "the only one that lacks this"
     );
     let unresolvable = many["FailedAndUnresolvableNodes"].as_object().unwrap();
     assert_eq!(unresolvable.len(), 1 + decide::DETAILED);
