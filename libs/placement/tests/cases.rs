@@ -89,7 +89,10 @@ fn room_reserved_for_a_volume_that_has_its_place_is_not_free_for_the_pods_others
     let nodes = [node];
     assert!(sentence(&nodes, &with(4), "n1").starts_with("fits"));
     let refused = sentence(&nodes, &with(5), "n1");
-    assert!(refused.contains("4.0 GiB free of 10.0 GiB"), "{refused}");
+    assert_eq!(
+        refused,
+        "ssd pool: 4 of 10 GiB free, 6 reserved for shop/db-0, needs 5"
+    );
 }
 
 #[test]
