@@ -57,28 +57,29 @@ const PLAIN: &[Weighted] = &[
     (2, Step::DeleteClaim),
     (1, Step::Grow),
     (8, Step::Chore),
-    (20, Step::Schedule),
-    (14, Step::Call),
+    (24, Step::Schedule),
+    (20, Step::Call),
     (12, Step::Work),
-    (24, Step::Poll),
-    (24, Step::Serve),
+    (30, Step::Poll),
+    (30, Step::Serve),
     (8, Step::Hear),
     (24, Step::Catch),
     (14, Step::Daemon),
-    (3, Step::Run),
+    (2, Step::Run),
     (6, |_| Step::RunLeader),
+    (6, |_| Step::Ready),
     (4, |_| Step::Compare),
     (1, Step::Wait),
 ];
 
 /// What goes wrong.
 const FAULTS: &[Weighted] = &[
-    (4, Step::Kill),
-    (4, |_| Step::Depose),
-    (5, |_| Step::Lead),
+    (3, Step::Kill),
+    (3, |_| Step::Depose),
+    (6, |_| Step::Ready),
     (4, Step::Refuse),
     (5, Step::LoseAnswer),
-    (6, Step::Delay),
+    (8, Step::Delay),
     (5, Step::Arrive),
     (1, Step::Vanish),
     (3, Step::Relist),
@@ -90,9 +91,19 @@ const FAULTS: &[Weighted] = &[
     (2, Step::Wait),
 ];
 
+/// These weights, but of some kinds none and of others many: what rarely happens together does in some histories.
+fn swarm(random: &mut Random, all: &[Weighted]) -> Vec<Weighted> {
+    const TIMES: [u64; 5] = [0, 1, 1, 2, 6];
+    let weights = all.iter().map(|(weight, make)| {
+        let times = usize::try_from(random.below(5)).unwrap_or(1);
+        (weight * TIMES[times], *make)
+    });
+    weights.collect()
+}
+
 fn choose(random: &mut Random, all: &[Weighted]) -> Step {
     let total: u64 = all.iter().map(|(weight, _)| weight).sum();
-    let mut at = random.below(total);
+    let mut at = random.below(total.max(1));
     for (weight, make) in all {
         if at < *weight {
             return make(random.pick());
@@ -118,9 +129,10 @@ impl History {
             nodes: nodes.collect(),
             broken,
         };
-        let length = 20 + random.below(80);
+        let length = 30 + random.below(150);
         // Some histories are calm, some are not.
         let faults = [0, 1, 2, 4][usize::try_from(random.below(4)).unwrap_or(0)];
+        let (plain, wrong) = (swarm(random, PLAIN), swarm(random, FAULTS));
         // Mostly on a cluster that has been running for a while.
         let mut steps = Vec::new();
         if random.below(8) > 0 {
@@ -128,9 +140,9 @@ impl History {
         }
         for _ in 0..length {
             let step = if random.below(12) < faults {
-                choose(random, FAULTS)
+                choose(random, &wrong)
             } else {
-                choose(random, PLAIN)
+                choose(random, &plain)
             };
             steps.push(step);
         }
@@ -225,7 +237,7 @@ fn rest(world: &mut World<'_>) {
             continue;
         }
         calm_rounds += 1;
-        if calm_rounds > 3 {
+        if calm_rounds > 1 {
             return;
         }
         // Longer than every deadline and pause of the provisioner.

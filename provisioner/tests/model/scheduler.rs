@@ -194,7 +194,10 @@ impl Extender {
         let mut evaluator = Evaluator::new(self.inventory.cluster(), &request);
         let against = nodes.iter().filter_map(|node| {
             let reasons = evaluator.score(node).err()?;
-            Some(format!("{node}: {}", hawser_placement::Sentence::of(&reasons)))
+            Some(format!(
+                "{node}: {}",
+                hawser_placement::Sentence::of(&reasons)
+            ))
         });
         against.collect()
     }

@@ -56,6 +56,8 @@ pub(crate) enum Step {
     Depose,
     /// A provisioner starts to lead.
     Lead,
+    /// A provisioner leads, and has heard and taken over everything.
+    Ready,
     /// So many seconds pass.
     Wait(u16),
     /// Everything goes on as it should, for so many rounds.
@@ -97,6 +99,7 @@ impl Step {
             Self::Kill(_) => "provisioners killed",
             Self::Depose => "leaders deposed",
             Self::Lead => "leaders started",
+            Self::Ready => "leaders made ready",
             Self::Wait(_) => "waits",
             Self::Run(_) => "rounds",
             Self::RunLeader => "leader's rounds",
@@ -136,6 +139,7 @@ impl Step {
             Self::RestartScheduler
             | Self::Depose
             | Self::Lead
+            | Self::Ready
             | Self::RunLeader
             | Self::Compare => self,
         }
@@ -173,6 +177,7 @@ impl Step {
             Self::RestartScheduler
             | Self::Depose
             | Self::Lead
+            | Self::Ready
             | Self::RunLeader
             | Self::Compare => 0,
         }

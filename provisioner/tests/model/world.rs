@@ -205,6 +205,7 @@ impl<'r> World<'r> {
             Step::Kill(pick) => self.kill(pick),
             Step::Depose => self.depose(),
             Step::Lead => self.lead(),
+            Step::Ready => self.ready(),
             Step::Wait(seconds) => {
                 self.wait(u64::from(seconds % 64));
                 true
@@ -474,6 +475,19 @@ impl<'r> World<'r> {
         self.count("provisioners started");
         let process = Process::start(id, self.client, &self.network, broken);
         self.processes.push(process);
+        true
+    }
+
+    fn ready(&mut self) -> bool {
+        let began = self.lead();
+        let Some(at) = self.leader().filter(|at| !self.processes[*at].serves) else {
+            return began;
+        };
+        for kind in 0..=process::KINDS {
+            while self.hear_one(Who::Process(at), kind) {}
+        }
+        self.begin_taking_over(at);
+        self.run_process(at);
         true
     }
 
