@@ -186,7 +186,9 @@ fn finish(runtime: &Runtime, world: &mut World<'_>) {
     world.say(|| "--- everything is deleted".to_owned());
     let pods: Vec<Key> = world.server.pods.objects.keys().cloned().collect();
     let claims: Vec<Key> = world.server.claims.objects.keys().cloned().collect();
-    pods.iter().for_each(|key| world.server.delete::<Pod>(key));
+    for key in &pods {
+        world.server.delete::<Pod>(key);
+    }
     for key in &claims {
         world.server.delete::<PersistentVolumeClaim>(key);
     }

@@ -146,7 +146,7 @@ impl Daemon {
                 volume.map(|volume| self.volumes.remove(&volume));
             }
             Act::Release(name) => {
-                let uid = self.seen(name).and_then(|r| r.uid());
+                let uid = self.seen(name).and_then(ResourceExt::uid);
                 server.edit::<LocalVolumeReplica>(&Key::cluster(name.clone()), |r| {
                     if r.uid() == uid && r.spec.delete {
                         r.finalizers_mut().retain(|f| f != finalizers::REPLICA);

@@ -27,7 +27,9 @@ async fn many_pods_at_once_cost_a_few_reads_each() {
     world.settings.ready_timeout = Duration::from_millis(1);
     // Open reservations are compared with their pods and claims as often as outside of tests: not within this one.
     world.settings.reservation_check = Duration::from_secs(3600);
-    names.iter().for_each(|node| world.nodes.stop(node));
+    for node in &names {
+        world.nodes.stop(node);
+    }
     let mut asked = Vec::new();
     for pod in 0..PODS {
         let node = &names[pod % NODES];

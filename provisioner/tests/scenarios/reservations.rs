@@ -219,7 +219,7 @@ async fn a_claim_that_binds_at_once_is_placed_by_itself() {
     let mut ask = claim_request(&volume, "data", 2 * GIB, "n1");
     ask.accessibility_requirements = None;
     provisioner.create(ask).await.unwrap();
-    assert_eq!(groups(&world), [volume.clone()]);
+    assert_eq!(groups(&world), std::slice::from_ref(&volume));
     assert_eq!(world.members(), [volume]);
     world.assert_consistent();
 }
@@ -448,7 +448,7 @@ async fn a_reservation_whose_answer_was_lost_is_not_forgotten() {
     assert!(!is_free(&world, &provisioner, "n1", 5).await);
     // It was written again meanwhile, so that it can't be any more.
     assert_eq!(world.api.arrive(), 0);
-    assert_eq!(world.members(), [data.clone()]);
+    assert_eq!(world.members(), std::slice::from_ref(&data));
     provisioner
         .create(claim_request(&data, "data", 6 * GIB, "n1"))
         .await
