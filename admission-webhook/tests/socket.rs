@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use admission_webhook::server::Limits;
 use admission_webhook::{BODY_LIMIT, Reader, app};
-use common::{a_server, answer, connect, exchange, head, resident, trusting};
+use common::{a_server, answer, connect, exchange, head, resident, send, trusting};
 use hawser_runtime::shutdown::Shutdown;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 
 /// For what never ends.
 const SOON: Duration = Duration::from_millis(300);
@@ -49,12 +49,12 @@ async fn oversized_bodies_get_an_error_and_cost_no_memory() {
     let connector = trusting(&bundle);
     let ask_once = async |more: String, flood: bool| {
         let mut stream = connect(address, &connector).await.unwrap();
-        stream.write_all(&head("/validate", &more)).await.unwrap();
+        send(&mut stream, &head("/validate", &more)).await.unwrap();
         if flood {
             // Until the server hangs up: it has said no already.
             let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
             for _ in 0..8 {
-                if stream.write_all(chunk.as_bytes()).await.is_err() {
+                if send(&mut stream, chunk.as_bytes()).await.is_err() {
                     break;
                 }
             }
@@ -110,7 +110,7 @@ async fn slow_clients_get_an_error_and_cost_no_memory() {
         let mut stream = connect(address, &connector).await?;
         let mut start = head("/mutate", &format!("Content-Length: {BODY_LIMIT}\r\n"));
         start.push(b'{');
-        stream.write_all(&start).await?;
+        send(&mut stream, &start).await?;
         answer(&mut stream).await
     };
     let began = Instant::now();
@@ -156,9 +156,7 @@ async fn silent_clients_are_closed() {
         let _ = within("a silent client", silent.read_to_end(&mut rest)).await;
     }
     if let Ok(mut half) = connect(address, &connector).await {
-        let _ = half
-            .write_all(b"POST /mutate HTTP/1.1\r\nHost: x\r\nX-Long: ")
-            .await;
+        let _ = send(&mut half, b"POST /mutate HTTP/1.1\r\nHost: x\r\nX-Long: ").await;
         let _ = within("half a header", half.read_to_end(&mut rest)).await;
     }
     let mut bare = tokio::net::TcpStream::connect(address).await.unwrap();

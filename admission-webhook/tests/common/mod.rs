@@ -94,8 +94,15 @@ pub(crate) async fn exchange(
 ) -> std::io::Result<(String, Vec<u8>)> {
     let mut request = head(path, &format!("Content-Length: {}\r\n", body.len()));
     request.extend_from_slice(body);
-    stream.write_all(&request).await?;
+    send(stream, &request).await?;
     answer(stream).await
+}
+
+/// Sends all of it. TLS keeps back what the socket does not take at once (for want of room, or since the task has used up its
+/// turn), and reading an answer does not send it.
+pub(crate) async fn send(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }
 
 /// Reads one answer.

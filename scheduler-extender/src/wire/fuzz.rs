@@ -233,7 +233,7 @@ fn request() -> BoxedStrategy<(&'static str, Vec<u8>)> {
 }
 
 /// Processor time of this thread: other load on the machine does not count.
-fn spent() -> Duration {
+pub(super) fn spent() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(
         now.tv_sec.try_into().unwrap_or(0),
