@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hawser_api::{LocalVolumeReplica, ReplicaState, names};
+use hawser_api::names;
 use hawser_runtime::index::{Index, Key};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{
@@ -27,11 +27,21 @@ pub(crate) enum ClassName {
     Named(String),
 }
 
-/// A claim: its class, and its volume once it is bound.
+/// Labels of an object; most have none, which costs nothing.
+pub(crate) type Labels = Option<Arc<BTreeMap<String, String>>>;
+
+/// The labels of an object.
+pub(crate) fn labels_of(meta: &ObjectMeta) -> Labels {
+    let labels = meta.labels.as_ref().filter(|labels| !labels.is_empty());
+    labels.cloned().map(Arc::new)
+}
+
+/// A claim: its class, its volume once it is bound, and its labels, by which policies choose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub(crate) class: ClassName,
     pub(crate) volume: Option<String>,
+    pub(crate) labels: Labels,
 }
 
 /// Whose volumes.
@@ -46,7 +56,8 @@ pub(crate) enum Driver {
 }
 
 impl Driver {
-    fn of(name: &str) -> Self {
+    /// By the name of a driver or provisioner.
+    pub(crate) fn of(name: &str) -> Self {
         match name {
             names::LVM_DRIVER => Self::Lvm,
             names::DISK_DRIVER => Self::Disk,
@@ -76,15 +87,23 @@ pub(crate) struct Class {
 
 /// The copy of a volume on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Replica {
-    pub(crate) volume: String,
-    pub(crate) node: String,
+pub(crate) struct Copy {
+    pub(crate) node: Arc<str>,
+    /// The node's zone, if it has one.
+    pub(crate) zone: Option<Arc<str>>,
     /// Whether its data can be served there now.
     pub(crate) up_to_date: bool,
 }
 
-/// The classes of a stateful set's templates for claims, by the template's name.
-pub(crate) type Templates = BTreeMap<String, ClassName>;
+/// A claim that a stateful set will make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Template {
+    pub(crate) class: ClassName,
+    pub(crate) labels: Labels,
+}
+
+/// A stateful set's templates for claims, by the template's name.
+pub(crate) type Templates = BTreeMap<String, Template>;
 
 /// An object reduced to what is needed of it.
 pub(crate) trait Fact<K>: Sized + Send + Sync + 'static {
@@ -101,6 +120,7 @@ impl Fact<PersistentVolumeClaim> for Claim {
         Some(Self {
             class: class_name(&claim.metadata, spec),
             volume,
+            labels: labels_of(&claim.metadata),
         })
     }
 }
@@ -138,24 +158,6 @@ impl Fact<StorageClass> for Class {
     }
 }
 
-impl Fact<LocalVolumeReplica> for Replica {
-    fn of(replica: &LocalVolumeReplica) -> Option<Self> {
-        let status = replica.status.clone().unwrap_or_default();
-        let going = matches!(
-            status.state,
-            ReplicaState::Invalid | ReplicaState::ToBeDeleted | ReplicaState::Deleted
-        );
-        if going || replica.spec.delete || replica.spec.node_name.is_empty() {
-            return None;
-        }
-        Some(Self {
-            volume: replica.spec.volume_name.clone(),
-            node: replica.spec.node_name.clone(),
-            up_to_date: status.state == ReplicaState::Ready && status.synced,
-        })
-    }
-}
-
 impl Fact<StatefulSet> for Templates {
     fn of(set: &StatefulSet) -> Option<Self> {
         let templates = set
@@ -167,26 +169,32 @@ impl Fact<StatefulSet> for Templates {
         let classes = templates
             .iter()
             .filter_map(|template| {
-                let class = class_name(&template.metadata, template.spec.as_ref());
-                Some((template.metadata.name.clone()?, class))
+                let meta = &template.metadata;
+                let known = Template {
+                    class: class_name(meta, template.spec.as_ref()),
+                    labels: labels_of(meta),
+                };
+                Some((meta.name.clone()?, known))
             })
             .collect::<Self>();
         (!classes.is_empty()).then_some(classes)
     }
 }
 
-/// A namespace whose pods are left as they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ignored;
+/// A namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Space {
+    /// Its pods and claims are left as they are.
+    pub(crate) ignored: bool,
+    pub(crate) labels: Labels,
+}
 
-impl Fact<Namespace> for Ignored {
+impl Fact<Namespace> for Space {
     fn of(namespace: &Namespace) -> Option<Self> {
-        let mark = namespace
-            .metadata
-            .labels
-            .as_ref()?
-            .get(names::labels::WEBHOOK)?;
-        (mark == names::labels::WEBHOOK_IGNORE).then_some(Self)
+        Some(Self {
+            ignored: names::opts_out(namespace.metadata.labels.as_ref()),
+            labels: labels_of(&namespace.metadata),
+        })
     }
 }
 
@@ -225,15 +233,6 @@ impl<F> Default for Facts<F> {
 impl<F: Clone> Facts<F> {
     pub(crate) fn get(&self, key: &Key) -> Option<F> {
         self.0.read().get(key).cloned()
-    }
-
-    pub(crate) fn filter(&self, wanted: impl Fn(&F) -> bool) -> Vec<F> {
-        self.0
-            .read()
-            .values()
-            .filter(|fact| wanted(fact))
-            .cloned()
-            .collect()
     }
 
     pub(crate) fn read<T>(&self, choose: impl FnOnce(&BTreeMap<Key, F>) -> T) -> T {
@@ -333,24 +332,5 @@ mod tests {
         );
         assert!(facts.get(&Key::namespaced("shop", "goes")).is_none());
         assert!(facts.get(&broken).is_some());
-    }
-
-    #[test]
-    fn replicas_that_go_are_none() {
-        let replica = |state: &str, synced: bool, delete: bool| {
-            let replica: LocalVolumeReplica = serde_json::from_value(json!({
-                "metadata": { "name": "v-abc" },
-                "spec": { "volumeName": "v", "nodeName": "n1", "delete": delete },
-                "status": { "state": state, "synced": synced }
-            }))
-            .unwrap();
-            Replica::of(&replica).map(|replica| replica.up_to_date)
-        };
-        assert_eq!(replica("Ready", true, false), Some(true));
-        assert_eq!(replica("Ready", false, false), Some(false));
-        assert_eq!(replica("NotReady", true, false), Some(false));
-        assert_eq!(replica("", false, false), Some(false));
-        assert_eq!(replica("ToBeDeleted", true, false), None);
-        assert_eq!(replica("Ready", true, true), None);
     }
 }

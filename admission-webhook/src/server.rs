@@ -1,4 +1,6 @@
-//! The HTTPS server: listens, serves, drains.
+//! The HTTPS server: listens, serves, drains. Who is slow, or comes too often, is sent away before it costs anything.
+
+mod capped;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -6,18 +8,42 @@ use std::time::Duration;
 
 use axum::Router;
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hawser_runtime::shutdown::Shutdown;
 use thiserror::Error;
 
+use crate::server::capped::Capped;
+
 /// How long a stopping replica goes on answering: the Service still sends API servers to it until they have heard that it
 /// is not ready any more. What finds a closed port is admitted without us.
-pub(crate) const LINGER: Duration = Duration::from_secs(5);
+pub const LINGER: Duration = Duration::from_secs(5);
+
+/// What clients may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once. Each API server holds a few.
+    pub connections: usize,
+    /// For the handshake, and after it until the first request's headers are there.
+    pub first_request: Duration,
+    /// For the headers of each further request, idleness before them included. Longer than the 90 s after which Kubernetes' clients close
+    /// idle connections themselves: a connection that is closed from here may be in use again at that moment, and that review would fail.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            first_request: Duration::from_secs(10),
+            idle: Duration::from_secs(120),
+        }
+    }
+}
 
 /// The address can't be listened on.
 #[derive(Debug, Error)]
 #[error("can't listen on {address} (--listen); choose another address or end what uses it")]
-pub(crate) struct ListenError {
+pub struct ListenError {
     address: SocketAddr,
     #[source]
     source: io::Error,
@@ -25,11 +51,12 @@ pub(crate) struct ListenError {
 
 /// Listens (port 0: any free one) and serves until shutdown and for `linger` after it; requests in progress are answered.
 /// Returns the real address.
-pub(crate) fn serve(
+pub fn serve(
     address: SocketAddr,
     config: RustlsConfig,
     router: Router,
     linger: Duration,
+    limits: Limits,
     shutdown: &Shutdown,
 ) -> Result<SocketAddr, ListenError> {
     let failed = |source| ListenError { address, source };
@@ -37,9 +64,19 @@ pub(crate) fn serve(
     listener.set_nonblocking(true).map_err(failed)?;
     let real = listener.local_addr().map_err(failed)?;
     let handle = Handle::new();
-    let server = axum_server::from_tcp_rustls(listener, config)
+    let tls = RustlsAcceptor::new(config)
+        .handshake_timeout(limits.first_request)
+        .acceptor(Capped::new(limits.connections));
+    let mut server = axum_server::from_tcp(listener)
         .map_err(failed)?
+        .acceptor(tls)
+        .http1_only()
+        .first_request_timeout(limits.first_request)
         .handle(handle.clone());
+    server
+        .http_builder()
+        .http1()
+        .header_read_timeout(limits.idle);
     shutdown.run("webhook server", server.serve(router.into_make_service()));
     let stopping = shutdown.stopping();
     shutdown.spawn("webhook server's end", async move {
@@ -91,6 +128,7 @@ mod tests {
             config.clone(),
             router,
             Duration::ZERO,
+            Limits::default(),
             &shutdown,
         )
         .unwrap();
@@ -138,7 +176,16 @@ mod tests {
             server_config(made.certificate.as_bytes(), made.key.as_bytes()).unwrap(),
         );
         let shutdown = Shutdown::new(Duration::from_secs(5));
-        let error = serve(address, config, Router::new(), Duration::ZERO, &shutdown).unwrap_err();
+        let limits = Limits::default();
+        let error = serve(
+            address,
+            config,
+            Router::new(),
+            Duration::ZERO,
+            limits,
+            &shutdown,
+        )
+        .unwrap_err();
         assert!(error.to_string().contains(&address.to_string()));
     }
 }

@@ -34,6 +34,9 @@ fn wrong_and_missing_flags_end_with_status_2_and_a_sentence() {
         ),
         (&["--log-level", "loud"], "\"loud\" is no level"),
         (&["--drain-timeout", "5"], "for example 30s"),
+        (&["--certificate-folder", "here"], "absolute path"),
+        (&[], "--identity"),
+        (&["--identity", ""], "--identity"),
     ] {
         let output = run(flags);
         let said = String::from_utf8_lossy(&output.stderr);

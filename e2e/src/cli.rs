@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::scenario::{self, Arguments};
 use crate::shelf::{Kind, parse_size};
 use crate::up::{self, Options};
-use crate::{bench, demo, down};
+use crate::{bench, demo, down, sim, synth};
 
 /// A real Kubernetes cluster on this machine: User Mode Linux nodes with LVM and device-mapper, and Hawser on them
 #[derive(Debug, Parser)]
@@ -42,7 +42,15 @@ enum Command {
     /// Run everything that CI runs: the checks of the sources, then the scenarios on the lab
     Test(Arguments),
     /// Bring the lab up, measure Hawser beside what it stands on, and print a table
-    Bench,
+    Bench {
+        /// Only these
+        parts: Vec<bench::Part>,
+    },
+    /// Write a made-up cluster of any size to a file, for `scheduler-extender --cluster-from`; needs no lab
+    Synth(synth::Options),
+    /// A cluster of simulated nodes: what takes hundreds of them
+    #[command(subcommand)]
+    Sim(sim::Command),
     #[command(flatten)]
     Running(Running),
 }
@@ -140,11 +148,20 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             ));
         }
         Command::Test(arguments) => scenario::test(&place, &arguments, &progress)?,
-        Command::Bench => {
+        Command::Bench { parts } => {
             let _reserved = up::reserve(&place)?;
             let lab = up::up(&place, &Options::default(), &progress)?;
-            lab.block_on(bench::run(&lab))?;
+            lab.block_on(bench::run(&lab, &parts))?;
         }
+        Command::Synth(options) => {
+            let written = synth::run(&options)?;
+            progress.say(format!(
+                "{} objects, {} MiB",
+                written.objects,
+                written.bytes >> 20
+            ));
+        }
+        Command::Sim(command) => sim::run(&place, &command, &progress)?,
         Command::Running(command) => {
             return on_running(&Lab::open(&place)?, command, &progress);
         }
@@ -272,5 +289,19 @@ mod tests {
         );
         assert!(Cli::try_parse_from(["lab", "--name", "../x", "env"]).is_err());
         assert!(Cli::try_parse_from(["lab", "up", "--nodes", "0"]).is_err());
+        let synth = |nodes| {
+            [
+                "lab",
+                "synth",
+                "--nodes",
+                nodes,
+                "--volumes",
+                "9",
+                "-o",
+                "x",
+            ]
+        };
+        assert!(Cli::try_parse_from(synth("3")).is_ok());
+        assert!(Cli::try_parse_from(synth("0")).is_err());
     }
 }

@@ -26,7 +26,9 @@ mod ready;
 mod root_fs;
 mod scenario;
 mod shelf;
+mod sim;
 mod state;
+mod synth;
 mod template;
 mod up;
 

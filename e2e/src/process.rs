@@ -87,6 +87,20 @@ impl Process {
         stat_of(self.pid).is_some_and(|stat| stat.start == self.start && stat.state != 'Z')
     }
 
+    /// The processes that it has started and that run.
+    pub(crate) fn children(&self) -> Vec<Self> {
+        let stats = all_stats();
+        let own = stats
+            .into_iter()
+            .filter(|stat| stat.parent == self.pid && stat.state != 'Z');
+        own.map(|stat| Self {
+            role: format!("{} below {}", stat.name, self.role),
+            pid: stat.pid,
+            start: stat.start,
+        })
+        .collect()
+    }
+
     /// This process and everything below it or in its group, except what is named `without`, as (pid, start time).
     fn tree(&self, without: &str) -> Vec<(i32, u64)> {
         if stat_of(self.pid).is_none_or(|stat| stat.start != self.start) {

@@ -17,3 +17,4 @@ pub mod state;
 pub mod through;
 mod uninstall;
 mod wait;
+mod wake;

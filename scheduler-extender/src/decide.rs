@@ -4,131 +4,271 @@
 //! waiting helps: what is only not known *yet* is an error, after which kube-scheduler tries again within seconds; what stays
 //! wrong until somebody changes it refuses every node, which makes the pod wait for an event.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod filtered;
+
+use std::collections::BTreeMap;
 
 use hawser_api::extender::{
-    ExtenderArgs, ExtenderFilterResult, ExtenderPreemptionArgs, ExtenderPreemptionResult,
-    HostPriority, HostPriorityList, MetaPod, MetaVictims, NodeList, Victims,
+    ExtenderPreemptionArgs, ExtenderPreemptionResult, MetaPod, MetaVictims, Victims,
 };
-use hawser_inventory::Inventory;
-use hawser_placement::{Evaluator, Reason, Request, Score, Sentence, Strategy};
+use hawser_inventory::{Inventory, Unknown};
+use hawser_placement::{
+    Evaluator, Hold, Lacks, NodeId, Reason, Refused, Request, Score, Strategy, tell,
+};
 use k8s_openapi::api::core::v1::Pod;
+
+pub use self::filtered::{Filtered, NAMED_UNKNOWN, Nodes, Refusal, Verdict};
 
 const NO_POD: &str = "the request carries no Pod";
 
-pub(crate) fn filter(
-    inventory: &Inventory,
-    strategy: Strategy,
-    mut args: ExtenderArgs,
-) -> ExtenderFilterResult {
-    let names = args.candidates();
-    let mut result = ExtenderFilterResult::default();
-    let mut passed: BTreeSet<String> = BTreeSet::new();
-    match request(inventory, strategy, args.pod.as_ref()) {
-        Err(NoRequest::Fail(error)) => return ExtenderFilterResult { error, ..result },
-        Err(NoRequest::NotOurs) => passed.extend(names.iter().cloned()),
-        Err(NoRequest::Refuse(sentence)) => {
-            result.failed_and_unresolvable_nodes = names
-                .iter()
-                .map(|name| (name.clone(), sentence.clone()))
-                .collect();
-        }
-        Ok(request) => {
-            let mut evaluator = Evaluator::new(inventory.cluster(), &request);
-            for name in &names {
-                let Err(reasons) = evaluator.score(name) else {
-                    passed.insert(name.clone());
-                    continue;
-                };
-                let curable = reasons.iter().all(Reason::curable_by_preemption);
-                let failed = if curable {
-                    &mut result.failed_nodes
-                } else {
-                    &mut result.failed_and_unresolvable_nodes
-                };
-                failed.insert(name.clone(), Sentence(&reasons).to_string());
-            }
-        }
-    }
-    // What came as nodes goes back as nodes, what came as names as names, in the order they came.
-    if args.node_names.is_some() {
-        result.node_names = Some(
-            names
-                .into_iter()
-                .filter(|name| passed.contains(name))
-                .collect(),
-        );
-    } else {
-        let is_left = |node: &k8s_openapi::api::core::v1::Node| {
-            node.metadata
-                .name
-                .as_ref()
-                .is_some_and(|name| passed.contains(name))
+/// Up to so many refused nodes are each looked at for reasons. kube-scheduler's event has room for some ten; above this, of the nodes
+/// that lack the same only the one that lacks least is looked at. (What is said of either is `tell`'s business.)
+pub const DETAILED: usize = 50;
+
+/// What a pod asks of us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// None of its volumes is ours.
+    Nothing,
+    Volumes(Request),
+    /// It can't be told what, and time alone won't help: every node is refused.
+    Wrong(Unknown),
+    /// It can't be told what at this moment; the cause is known if it is the pod's.
+    NotYet {
+        sentence: String,
+        cause: Option<Unknown>,
+    },
+}
+
+impl Asks {
+    /// What the pod asks; `strategy` is for classes that say nothing of their own.
+    #[must_use]
+    pub fn of(inventory: &Inventory, strategy: Strategy, pod: Option<&Pod>) -> Self {
+        let Some(pod) = pod else {
+            return Self::not_yet(NO_POD.to_owned());
         };
-        let items = args
-            .nodes
-            .take()
-            .unwrap_or_default()
-            .items
-            .into_iter()
-            .filter(is_left)
-            .collect();
-        result.nodes = Some(NodeList { items });
+        match inventory.pod_request(pod) {
+            Ok(None) => Self::Nothing,
+            Ok(Some(request)) => Self::Volumes(Request {
+                strategy,
+                ..request
+            }),
+            Err(unknown) if unknown.may_pass() => Self::NotYet {
+                sentence: unknown.to_string(),
+                cause: Some(unknown),
+            },
+            Err(unknown) => Self::Wrong(unknown),
+        }
     }
-    result
+
+    /// For a cause that is not the pod's.
+    #[must_use]
+    pub fn not_yet(sentence: String) -> Self {
+        Self::NotYet {
+            sentence,
+            cause: None,
+        }
+    }
+
+    #[must_use]
+    pub fn request(&self) -> Option<&Request> {
+        match self {
+            Self::Volumes(request) => Some(request),
+            Self::Nothing | Self::Wrong(_) | Self::NotYet { .. } => None,
+        }
+    }
 }
 
-/// Scores 0 to 10; 0 for nodes that would have been filtered, and for all if nothing can be said.
-pub(crate) fn prioritize(
-    inventory: &Inventory,
-    strategy: Strategy,
-    args: &ExtenderArgs,
-) -> HostPriorityList {
-    let request = request(inventory, strategy, args.pod.as_ref()).ok();
-    let mut evaluator = request
-        .as_ref()
-        .map(|request| Evaluator::new(inventory.cluster(), request));
-    let mut score = |name: &str| {
-        evaluator
-            .as_mut()
-            .and_then(|evaluator| evaluator.score(name).ok())
-            .map_or(0, Score::points)
+/// On which of the nodes all of the pod's volumes can be.
+#[must_use]
+pub fn filter(inventory: &Inventory, asks: &Asks, names: &[impl AsRef<str>]) -> Filtered {
+    let request = match asks {
+        Asks::Nothing => return Filtered::all(names.len(), None),
+        Asks::NotYet { sentence, .. } => return Filtered::failed(sentence.clone()),
+        Asks::Wrong(unknown) => {
+            let refusal = Refusal {
+                sentence: unknown.to_string().into(),
+                curable: false,
+                reasons: Vec::new(),
+                nearest: None,
+            };
+            return Filtered::all(names.len(), Some(refusal));
+        }
+        Asks::Volumes(request) => request,
     };
-    args.candidates()
-        .into_iter()
-        .map(|host| HostPriority {
-            score: i64::from(score(&host)),
-            host,
-        })
-        .collect()
+    let nodes = Nodes::find(inventory.cluster(), names);
+    let mut evaluator = Evaluator::new(inventory.cluster(), request);
+    let (mut scores, mut lacking) = (Vec::with_capacity(nodes.len()), Vec::new());
+    for (at, id) in nodes.ids().iter().enumerate() {
+        let looked = match id {
+            Some(id) => evaluator.look(*id).map_err(|lacks| Some((*id, lacks))),
+            None => Err(None),
+        };
+        match looked {
+            Ok(score) => scores.push(score),
+            Err(known) => lacking.push(Lacking { at, known }),
+        }
+    }
+    let mut filtered = Filtered::judged(nodes, scores);
+    let kinds = if lacking.len() <= DETAILED {
+        one_by_one(&mut evaluator, lacking, names)
+    } else {
+        together(&mut evaluator, lacking, names)
+    };
+    let refused: Vec<Refused<'_>> = kinds.iter().map(Kind::refused).collect();
+    let sentences = tell(&refused);
+    for (kind, sentence) in kinds.into_iter().zip(sentences) {
+        let refusal = Refusal {
+            sentence,
+            curable: kind.reasons.iter().all(Reason::curable_by_preemption),
+            reasons: kind.reasons,
+            nearest: kind.nearest,
+        };
+        filtered.refuse(&kind.nodes, refusal);
+    }
+    filtered
 }
 
-/// Keeps the nodes on which the pod's volumes fit once the victims are gone. Only what goes with a pod is freed by that: the
-/// volumes of its own ephemeral claims.
-pub(crate) fn preempt(
+/// A node that is not left. Nothing is known of it, or what it lacks.
+struct Lacking {
+    at: usize,
+    known: Option<(NodeId, Lacks)>,
+}
+
+/// Nodes, by their places, that are refused for the same reasons; or, if `nearest` says whose the reasons are, for similar ones.
+struct Kind {
+    nodes: Vec<usize>,
+    reasons: Vec<Reason>,
+    nearest: Option<usize>,
+}
+
+impl Kind {
+    fn refused(&self) -> Refused<'_> {
+        Refused {
+            reasons: &self.reasons,
+            nodes: self.nodes.len(),
+        }
+    }
+}
+
+/// Each node with its own reasons.
+fn one_by_one(
+    evaluator: &mut Evaluator<'_>,
+    lacking: Vec<Lacking>,
+    names: &[impl AsRef<str>],
+) -> Vec<Kind> {
+    let kind = |Lacking { at, .. }| Kind {
+        nodes: vec![at],
+        reasons: evaluator
+            .score(names[at].as_ref())
+            .err()
+            .unwrap_or_default(),
+        nearest: None,
+    };
+    lacking.into_iter().map(kind).collect()
+}
+
+/// Nodes that lack the same, of which only the nearest is looked at.
+fn together(
+    evaluator: &mut Evaluator<'_>,
+    lacking: Vec<Lacking>,
+    names: &[impl AsRef<str>],
+) -> Vec<Kind> {
+    struct Alike {
+        lacks: Option<Lacks>,
+        nodes: Vec<usize>,
+        /// Place, number and how much it lacks.
+        nearest: (usize, Option<NodeId>, u128),
+    }
+    let name = |at: usize| names[at].as_ref();
+    // A handful, whatever the number of nodes.
+    let mut kinds: Vec<Alike> = Vec::new();
+    let mut alone: Vec<Lacking> = Vec::new();
+    for one in lacking {
+        let (id, lacks) = one.known.unzip();
+        if lacks.is_some_and(|lacks| !lacks.is_complete()) {
+            // Only looking at it tells what it lacks.
+            alone.push(one);
+            continue;
+        }
+        let missing = one
+            .known
+            .map_or(0, |(id, lacks)| evaluator.missing(id, lacks));
+        let Some(kind) = kinds.iter_mut().find(|kind| kind.lacks == lacks) else {
+            kinds.push(Alike {
+                lacks,
+                nodes: vec![one.at],
+                nearest: (one.at, id, missing),
+            });
+            continue;
+        };
+        kind.nodes.push(one.at);
+        // By name among equals, so that the order of asking does not matter.
+        if (missing, name(one.at)) < (kind.nearest.2, name(kind.nearest.0)) {
+            kind.nearest = (one.at, id, missing);
+        }
+    }
+    let of_kind = |kind: Alike| {
+        let (nearest, id, _) = kind.nearest;
+        let known = id.zip(kind.lacks);
+        Kind {
+            reasons: known.map_or_else(
+                || vec![Reason::UnknownNode],
+                |(id, lacks)| evaluator.reasons(id, lacks),
+            ),
+            nearest: known
+                .filter(|(_, lacks)| lacks.is_of_amounts() && kind.nodes.len() > 1)
+                .map(|_| nearest),
+            nodes: kind.nodes,
+        }
+    };
+    let mut kinds: Vec<Kind> = kinds.into_iter().map(of_kind).collect();
+    kinds.append(&mut one_by_one(evaluator, alone, names));
+    kinds
+}
+
+/// Points 0 to 10, in the order of the nodes; 0 for those that would have been filtered. `holds`: what others will probably take.
+#[must_use]
+pub fn prioritize(
     inventory: &Inventory,
-    strategy: Strategy,
+    request: &Request,
+    holds: &[Hold],
+    nodes: &Nodes,
+) -> Vec<u8> {
+    let mut evaluator = Evaluator::new(inventory.cluster(), request).with_holds(holds);
+    let points = |id: &Option<NodeId>| {
+        let score = id.and_then(|id| evaluator.look(id).ok());
+        score.map_or(0, Score::points)
+    };
+    nodes.ids().iter().map(points).collect()
+}
+
+/// Keeps the nodes on which the pod's volumes fit once the victims are gone, with all of their victims: which of them are needed
+/// for processors and memory the scheduler has worked out, and they are not ours to spare. Only what goes with a pod is freed:
+/// the volumes of its own ephemeral claims.
+#[must_use]
+pub fn preempt(
+    inventory: &Inventory,
+    asks: &Asks,
     args: ExtenderPreemptionArgs,
 ) -> ExtenderPreemptionResult {
     let candidates = victims(args.node_name_to_meta_victims, args.node_name_to_victims);
-    let helps = |node: &str, victims: &MetaVictims, request: &Request| {
-        let uids: BTreeSet<&str> = victims
-            .pods
-            .iter()
-            .flatten()
-            .map(|pod| pod.uid.as_str())
-            .collect();
-        let after = inventory.cluster_without(node, &uids);
-        Evaluator::new(&after, request).score(node).is_ok()
-    };
-    let kept = match request(inventory, strategy, args.pod.as_ref()) {
-        Err(NoRequest::NotOurs) => candidates,
+    let kept = match asks {
+        Asks::Nothing => candidates,
         // Nobody is evicted for a pod that can't be placed anyway.
-        Err(NoRequest::Fail(_) | NoRequest::Refuse(_)) => BTreeMap::new(),
-        Ok(request) => candidates
-            .into_iter()
-            .filter(|(node, victims)| helps(node, victims, &request))
-            .collect(),
+        Asks::Wrong(_) | Asks::NotYet { .. } => BTreeMap::new(),
+        Asks::Volumes(request) => {
+            let mut evaluator = Evaluator::new(inventory.cluster(), request);
+            let mut helps = |node: &str, victims: &MetaVictims| {
+                let uids = victims.pods.iter().flatten().map(|pod| pod.uid.as_str());
+                let after = inventory.node_without(node, uids);
+                after.is_some_and(|after| evaluator.score_as(&after).is_ok())
+            };
+            candidates
+                .into_iter()
+                .filter(|(node, victims)| helps(node, victims))
+                .collect()
+        }
     };
     ExtenderPreemptionResult {
         node_name_to_meta_victims: kept,
@@ -154,29 +294,4 @@ fn victims(
             .map(|(node, victims)| (node, meta(victims)))
             .collect()
     })
-}
-
-enum NoRequest {
-    NotOurs,
-    /// Every node is refused, with this sentence.
-    Refuse(String),
-    /// Nothing can be said now.
-    Fail(String),
-}
-
-fn request(
-    inventory: &Inventory,
-    strategy: Strategy,
-    pod: Option<&Pod>,
-) -> Result<Request, NoRequest> {
-    let pod = pod.ok_or_else(|| NoRequest::Fail(NO_POD.to_owned()))?;
-    match inventory.pod_request(pod) {
-        Ok(None) => Err(NoRequest::NotOurs),
-        Ok(Some(request)) => Ok(Request {
-            strategy,
-            ..request
-        }),
-        Err(unknown) if unknown.may_pass() => Err(NoRequest::Fail(unknown.to_string())),
-        Err(unknown) => Err(NoRequest::Refuse(unknown.to_string())),
-    }
 }

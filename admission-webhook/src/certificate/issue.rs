@@ -19,7 +19,7 @@ pub(crate) const CERTIFICATE_LIFE: SignedDuration = SignedDuration::from_hours(9
 /// A certificate or key that could not be made or read back.
 #[derive(Debug, Error)]
 #[error("can't make the {what}")]
-pub(crate) struct IssueError {
+pub struct IssueError {
     what: &'static str,
     #[source]
     source: rcgen::Error,
@@ -31,11 +31,12 @@ fn failed(what: &'static str) -> impl FnOnce(rcgen::Error) -> IssueError {
 
 /// The names under which the API server and people reach the webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Names(Vec<String>);
+pub struct Names(Vec<String>);
 
 impl Names {
     /// Of a Service in a namespace; the first one is what the API server asks for.
-    pub(crate) fn of_service(service: &str, namespace: &str) -> Self {
+    #[must_use]
+    pub fn of_service(service: &str, namespace: &str) -> Self {
         Self(vec![
             format!("{service}.{namespace}.svc"),
             format!("{service}.{namespace}.svc.cluster.local"),

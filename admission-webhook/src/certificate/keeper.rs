@@ -19,17 +19,20 @@ use crate::certificate::material::Material;
 use crate::certificate::plan::plan;
 
 /// Two small reads; a Secret or a bundle that somebody deleted is missed for so long.
-pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(15);
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Instead, while a configuration is missing.
+const SOON: Duration = Duration::from_secs(2);
 
 /// How often one round tries again after another replica was faster. Each time somebody has made progress.
 const ATTEMPTS: usize = 5;
 
 /// The time, for tests to choose.
-type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Why there is no usable certificate now. The next round tries again.
 #[derive(Debug, Error)]
-pub(crate) enum KeeperError {
+pub enum KeeperError {
     #[error("can't read the certificates' Secret")]
     Read(#[source] kube::Error),
     #[error("can't write the certificates' Secret")]
@@ -45,28 +48,32 @@ pub(crate) enum KeeperError {
 }
 
 /// Keeps one webhook's certificates.
-pub(crate) struct Keeper<C> {
+pub struct Keeper<C> {
     cluster: C,
     names: Names,
     clock: Clock,
     served: Option<(Material, RustlsConfig)>,
+    /// The bundle that was published by the end of the last round: by now every API server has heard of it.
+    heard: String,
     /// Said once, not every round.
     complained: bool,
 }
 
 impl<C: Cluster + 'static> Keeper<C> {
-    pub(crate) fn new(cluster: C, names: Names, clock: Clock) -> Self {
+    #[must_use]
+    pub fn new(cluster: C, names: Names, clock: Clock) -> Self {
         Self {
             cluster,
             names,
             clock,
             served: None,
+            heard: String::new(),
             complained: false,
         }
     }
 
     /// One round. What it returns is served from now on; repeating it right away changes nothing.
-    pub(crate) async fn round(&mut self) -> Result<RustlsConfig, KeeperError> {
+    pub async fn round(&mut self) -> Result<RustlsConfig, KeeperError> {
         let material = self.settle().await?;
         // Before it is served: the API server must trust it by then.
         match self
@@ -84,11 +91,33 @@ impl<C: Cluster + 'static> Keeper<C> {
             Published::NoWebhook => {
                 self.complained = true;
                 tracing::warn!(
-                    "the webhook's configuration is missing: no pod reaches this webhook until it is applied"
+                    "a configuration of the webhook is missing: what it is for does not reach this webhook until it is applied"
                 );
             }
         }
+        let heard = std::mem::replace(&mut self.heard, material.bundle.clone());
+        if let Some(config) = self.held_back(&material, &heard) {
+            return Ok(config);
+        }
         self.serve(material)
+    }
+
+    /// What goes on being served for one more round, since API servers may not have heard yet of the authority behind the new certificate: they
+    /// learn of a changed configuration by a watch. What they would not accept either is not held on to.
+    fn held_back(&self, material: &Material, heard: &str) -> Option<RustlsConfig> {
+        let (served, config) = self.served.as_ref()?;
+        let now = (self.clock)();
+        let accepted = |certificate: &str, bundle: &str| {
+            let both = Material {
+                certificate: certificate.to_owned(),
+                bundle: bundle.to_owned(),
+                ..material.clone()
+            };
+            both.is_trusted(self.names.as_slice(), now)
+        };
+        let early = !accepted(&material.certificate, heard);
+        let still = accepted(&served.certificate, &material.bundle);
+        (early && still).then(|| config.clone())
     }
 
     /// The Secret's content once nothing has to change in it.
@@ -96,7 +125,10 @@ impl<C: Cluster + 'static> Keeper<C> {
         for _ in 0..ATTEMPTS {
             let read = self.cluster.read().await.map_err(KeeperError::Read)?;
             let found = read.as_ref().and_then(|stored| stored.material.as_ref());
-            match (plan(found, &self.names, (self.clock)())?, found) {
+            match (
+                plan(found, &self.heard, &self.names, (self.clock)())?,
+                found,
+            ) {
                 (None, Some(found)) => return Ok(found.clone()),
                 (Some((next, reason)), _) => {
                     if self
@@ -138,11 +170,7 @@ impl<C: Cluster + 'static> Keeper<C> {
     }
 
     /// Rounds until the first one succeeds; `None` if the process stops before.
-    pub(crate) async fn first(
-        &mut self,
-        ready: &Readiness,
-        shutdown: &Shutdown,
-    ) -> Option<RustlsConfig> {
+    pub async fn first(&mut self, ready: &Readiness, shutdown: &Shutdown) -> Option<RustlsConfig> {
         let token = shutdown.token();
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         loop {
@@ -159,13 +187,23 @@ impl<C: Cluster + 'static> Keeper<C> {
         }
     }
 
-    /// Rounds on a timer until shutdown. An error leaves what is served in use.
-    pub(crate) fn follow(mut self, interval: Duration, shutdown: &Shutdown) {
+    /// Rounds on a timer until shutdown. An error leaves what is served in use. While a configuration is missing the next round comes soon:
+    /// it is being applied, and what it is for fails until it has the bundle.
+    pub fn follow(mut self, interval: Duration, shutdown: &Shutdown) {
         let token = shutdown.token();
         shutdown.spawn("certificates", async move {
-            let mut ticks = tokio::time::interval(interval);
-            while token.run_until_cancelled(ticks.tick()).await.is_some() {
-                if let Some(Err(error)) = token.run_until_cancelled(self.round()).await { tracing::warn!(error = %chain(&error), "certificates not checked, trying again"); }
+            loop {
+                let pause = if self.complained {
+                    interval.min(SOON)
+                } else {
+                    interval
+                };
+                if token.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                    return;
+                }
+                if let Some(Err(error)) = token.run_until_cancelled(self.round()).await {
+                    tracing::warn!(error = %chain(&error), "certificates not checked, trying again");
+                }
             }
         });
     }
@@ -179,7 +217,7 @@ mod tests {
 
     use super::*;
     use crate::certificate::cluster::Stored;
-    use crate::certificate::issue::CERTIFICATE_LIFE;
+    use crate::certificate::issue::{AUTHORITY_LIFE, CERTIFICATE_LIFE};
 
     /// An API server in memory that refuses stale writes and lets others write in between.
     #[derive(Clone, Default)]
@@ -285,7 +323,7 @@ mod tests {
     async fn two_replicas_that_start_at_once_serve_the_same() {
         let (memory, (clock, _)) = (Memory::default(), a_clock());
         // The other replica's certificates appear between our read and our write.
-        let (others, _) = plan(None, &names(), start()).unwrap().unwrap();
+        let (others, _) = plan(None, "", &names(), start()).unwrap().unwrap();
         memory.0.lock().meanwhile.push(others.clone());
         let mut ours = a_keeper(&memory, &clock);
         ours.round().await.unwrap();
@@ -320,10 +358,96 @@ mod tests {
         one.round().await.unwrap();
         let now = start() + CERTIFICATE_LIFE * 2 / 3 + SignedDuration::from_hours(1);
         *time.lock() = now;
-        let (renewed_by_other, _) = plan(Some(served(&one)), &names(), now).unwrap().unwrap();
+        let (renewed_by_other, _) = plan(Some(served(&one)), "", &names(), now)
+            .unwrap()
+            .unwrap();
         memory.0.lock().meanwhile.push(renewed_by_other.clone());
         one.round().await.unwrap();
         assert_eq!(served(&one), &renewed_by_other);
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_a_new_authority_is_served_one_round_after_that_was_published() {
+        let (memory, (clock, time)) = (Memory::default(), a_clock());
+        let (mut one, mut two) = (a_keeper(&memory, &clock), a_keeper(&memory, &clock));
+        for keeper in [&mut one, &mut two] {
+            keeper.round().await.unwrap();
+        }
+        let before = served(&one).certificate.clone();
+        // Both are due at once.
+        *time.lock() = start() + AUTHORITY_LIFE * 2 / 3 + SignedDuration::from_hours(1);
+        let renewed = with_new_leaf(&memory, *time.lock());
+        memory.0.lock().put(renewed.clone());
+        for keeper in [&mut one, &mut two] {
+            keeper.round().await.unwrap();
+            keeper.round().await.unwrap();
+        }
+        let before_authority = served(&one).certificate.clone();
+        assert_ne!(before, before_authority);
+
+        // A new authority, and a certificate of it, in one step: what a person may do by hand.
+        let (anew, _) = plan(None, "", &names(), *time.lock()).unwrap().unwrap();
+        let old = memory.0.lock().stored.clone().unwrap().material.unwrap();
+        let bundle = format!("{}{}", anew.bundle, old.bundle);
+        memory.0.lock().put(Material {
+            bundle,
+            ..anew.clone()
+        });
+        for keeper in [&mut one, &mut two] {
+            keeper.round().await.unwrap();
+            assert_eq!(served(keeper).certificate, before_authority, "too early");
+        }
+        for keeper in [&mut one, &mut two] {
+            keeper.round().await.unwrap();
+            assert_eq!(served(keeper).certificate, anew.certificate);
+        }
+    }
+
+    /// What is stored, with a certificate that is fresh at this time.
+    fn with_new_leaf(memory: &Memory, now: Timestamp) -> Material {
+        let mut found = memory.0.lock().stored.clone().unwrap().material.unwrap();
+        while let Some((next, _)) = plan(Some(&found), "", &names(), now).unwrap() {
+            found = next;
+        }
+        found
+    }
+
+    /// Ten minutes apart, in both directions: nobody undoes the other's work, and both are believed by an API server between them.
+    #[tokio::test]
+    async fn replicas_whose_clocks_differ_agree() {
+        for skew in [-10, 10].map(SignedDuration::from_mins) {
+            let (memory, (clock, time)) = (Memory::default(), a_clock());
+            let other: Clock = Arc::new({
+                let clock = clock.clone();
+                move || clock() + skew
+            });
+            let (mut one, mut two) = (a_keeper(&memory, &clock), a_keeper(&memory, &other));
+            let mut at = start();
+            let mut writes = 0;
+            while at < start() + CERTIFICATE_LIFE * 3 {
+                *time.lock() = at;
+                for keeper in [&mut one, &mut two] {
+                    keeper.round().await.unwrap();
+                }
+                for keeper in [&mut one, &mut two] {
+                    keeper.round().await.unwrap();
+                }
+                assert_eq!(served(&one), served(&two), "{skew} at {at}");
+                for api_server in [
+                    at - SignedDuration::from_mins(10),
+                    at + SignedDuration::from_mins(10),
+                ] {
+                    assert!(
+                        served(&one).is_trusted(names().as_slice(), api_server),
+                        "{skew} at {at}"
+                    );
+                }
+                writes = memory.0.lock().writes;
+                at += CERTIFICATE_LIFE / 6;
+            }
+            // The first, and one each two thirds of a life.
+            assert_eq!(writes, 5, "{skew}");
+        }
     }
 
     #[tokio::test]
@@ -345,10 +469,15 @@ mod tests {
         keeper.round().await.unwrap();
         memory.0.lock().stored = None;
         memory.0.lock().bundle = Some("somebody else's".to_owned());
+        let before = served(&keeper).clone();
+        keeper.round().await.unwrap();
+        // Not at once: the API server has just been told of the new authority, and trusts the old one too.
+        assert_eq!(served(&keeper), &before);
         keeper.round().await.unwrap();
         let state = memory.0.lock();
         let stored = state.stored.as_ref().unwrap().material.clone().unwrap();
         assert_eq!(served(&keeper), &stored);
+        assert!(stored.bundle.contains(&before.authority));
         assert_eq!(state.bundle, Some(stored.bundle));
     }
 

@@ -22,17 +22,17 @@ const CERTIFICATE_KEY: &str = "tls.key";
 
 /// All that is kept, PEM.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Material {
+pub struct Material {
     /// The authority that signs now.
-    pub(crate) authority: String,
+    pub authority: String,
     /// Its key.
-    pub(crate) authority_key: String,
+    pub authority_key: String,
     /// What the API server trusts: the authority that signs now and those before it that have not expired.
-    pub(crate) bundle: String,
+    pub bundle: String,
     /// What is served.
-    pub(crate) certificate: String,
+    pub certificate: String,
     /// Its key.
-    pub(crate) certificate_key: String,
+    pub certificate_key: String,
 }
 
 impl std::fmt::Debug for Material {

@@ -1,8 +1,11 @@
 //! The webhook's own certificates: made, kept in a Secret, renewed, and published to the API server. No tool, no operator.
 //!
 //! One Secret is shared by all replicas and changed by compare-and-swap only, so whoever writes first wins and the others
-//! use what they find. The API server trusts a *bundle* of authorities: a new authority is published before the first
+//! use what they find. The API server trusts a *bundle* of authorities: a new authority is published one round before the first
 //! certificate that it signs is served, an old one stays until it has expired.
+//!
+//! Clocks may differ, among replicas and from the API server's: certificates are valid from an hour before they are made, and are renewed
+//! a month before they end.
 
 mod cluster;
 mod issue;
@@ -10,9 +13,10 @@ mod keeper;
 mod material;
 mod plan;
 
-pub(crate) use cluster::KubeCluster;
-pub(crate) use issue::Names;
-pub(crate) use keeper::{CHECK_INTERVAL, Keeper};
+pub use cluster::{Cluster, KubeCluster, Published, Stored};
+pub use issue::Names;
+pub use keeper::{CHECK_INTERVAL, Clock, Keeper, KeeperError};
+pub use material::Material;
 
 /// What a server and its client need, made now.
 #[cfg(test)]
@@ -24,7 +28,7 @@ pub(crate) struct Made {
 
 #[cfg(test)]
 pub(crate) fn made_for_tests(names: &Names) -> Made {
-    let (material, _) = plan::plan(None, names, jiff::Timestamp::now())
+    let (material, _) = plan::plan(None, "", names, jiff::Timestamp::now())
         .expect("made")
         .expect("nothing was there");
     Made {

@@ -8,18 +8,20 @@ use crate::certificate::material::{Material, Validity, certificates};
 /// The Secret's next content and why it changes; `None` if it is fine as it is.
 ///
 /// A certificate of an older authority stays in use as long as the bundle vouches for it: renewing authority and
-/// certificate at once would serve what the API server does not trust yet.
+/// certificate at once would serve what the API server does not trust yet. `trusted`: the bundle that was published last, if one is known;
+/// where all is made anew, because somebody deleted the Secret to that end or broke it, what is served still goes on being trusted.
 pub(crate) fn plan(
     found: Option<&Material>,
+    trusted: &str,
     names: &Names,
     now: Timestamp,
 ) -> Result<Option<(Material, &'static str)>, IssueError> {
     let Some(found) = found else {
-        return Ok(Some((made(names, now)?, "there were none")));
+        return Ok(Some((made(trusted, names, now)?, "there were none")));
     };
     if !authority_works(found, now) {
         return Ok(Some((
-            made(names, now)?,
+            made(&found.bundle, names, now)?,
             "the authority had expired or could not be read",
         )));
     }
@@ -72,11 +74,11 @@ fn authority_of(found: &Material) -> Pair {
     }
 }
 
-fn made(names: &Names, now: Timestamp) -> Result<Material, IssueError> {
+fn made(trusted: &str, names: &Names, now: Timestamp) -> Result<Material, IssueError> {
     let authority = issue::authority(now)?;
     let leaf = issue::certificate(&authority, names, now)?;
     Ok(Material {
-        bundle: authority.certificate.clone(),
+        bundle: bundle(&authority.certificate, trusted, now),
         authority: authority.certificate,
         authority_key: authority.key,
         certificate: leaf.certificate,
@@ -154,7 +156,7 @@ mod tests {
     fn settle(found: Option<Material>, now: Timestamp) -> Material {
         let mut found = found;
         for _ in 0..5 {
-            match plan(found.as_ref(), &names(), now).unwrap() {
+            match plan(found.as_ref(), "", &names(), now).unwrap() {
                 Some((next, _)) => found = Some(next),
                 None => return found.unwrap(),
             }
@@ -164,10 +166,10 @@ mod tests {
 
     #[test]
     fn what_was_just_made_is_trusted_and_needs_nothing() {
-        let (made, _) = plan(None, &names(), start()).unwrap().unwrap();
+        let (made, _) = plan(None, "", &names(), start()).unwrap().unwrap();
         assert!(made.is_trusted(names().as_slice(), start()));
         assert!(!made.is_trusted(&["elsewhere.storage.svc".to_owned()], start()));
-        assert_eq!(plan(Some(&made), &names(), start()).unwrap(), None);
+        assert_eq!(plan(Some(&made), "", &names(), start()).unwrap(), None);
         assert_eq!(Material::read(&made.write()).unwrap(), made);
     }
 
@@ -183,6 +185,7 @@ mod tests {
         assert_eq!(
             plan(
                 Some(&made),
+                "",
                 &names(),
                 start() + CERTIFICATE_LIFE * 2 / 3 - DAY
             )
@@ -204,14 +207,14 @@ mod tests {
         let due = start() + AUTHORITY_LIFE * 2 / 3 + DAY;
         // A certificate that is not due at the same time.
         let made = with_new_certificate(&settle(None, start()), &names(), due - DAY).unwrap();
-        let (next, reason) = plan(Some(&made), &names(), due).unwrap().unwrap();
+        let (next, reason) = plan(Some(&made), "", &names(), due).unwrap().unwrap();
         assert_eq!(reason, "the authority was due");
         assert_ne!(next.authority, made.authority);
         // Served as before, signed by the old authority, which is in the bundle still.
         assert_eq!(next.certificate, made.certificate);
         assert_eq!(certificates(&next.bundle).len(), 2);
         assert!(next.is_trusted(names().as_slice(), due));
-        assert_eq!(plan(Some(&next), &names(), due).unwrap(), None);
+        assert_eq!(plan(Some(&next), "", &names(), due).unwrap(), None);
 
         // An API server that still trusts the old bundle accepts it too.
         let before = Material {
@@ -242,7 +245,7 @@ mod tests {
     fn after_a_long_sleep_everything_is_made_anew() {
         let made = settle(None, start());
         let late = start() + AUTHORITY_LIFE + DAY;
-        let (next, reason) = plan(Some(&made), &names(), late).unwrap().unwrap();
+        let (next, reason) = plan(Some(&made), "", &names(), late).unwrap().unwrap();
         assert_eq!(reason, "the authority had expired or could not be read");
         assert!(next.is_trusted(names().as_slice(), late));
     }
@@ -278,10 +281,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_served_goes_on_being_trusted_when_all_is_made_anew() {
+        let old = settle(None, start());
+        let (anew, _) = plan(None, &old.bundle, &names(), start()).unwrap().unwrap();
+        assert_eq!(certificates(&anew.bundle).len(), 2);
+        let broken = Material {
+            authority_key: "nonsense".to_owned(),
+            ..old.clone()
+        };
+        let (mended, _) = plan(Some(&broken), "", &names(), start()).unwrap().unwrap();
+        for next in [anew, mended] {
+            let still = Material {
+                bundle: next.bundle.clone(),
+                ..old.clone()
+            };
+            assert!(still.is_trusted(names().as_slice(), start()));
+            assert!(next.is_trusted(names().as_slice(), start()));
+        }
+        // What has ended leaves.
+        let late = start() + AUTHORITY_LIFE + DAY;
+        let (next, _) = plan(None, &old.bundle, &names(), late).unwrap().unwrap();
+        assert_eq!(certificates(&next.bundle).len(), 1);
+    }
+
+    #[test]
     fn another_service_name_needs_another_certificate() {
         let made = settle(None, start());
         let moved = Names::of_service("webhook", "elsewhere");
-        let (next, reason) = plan(Some(&made), &moved, start()).unwrap().unwrap();
+        let (next, reason) = plan(Some(&made), "", &moved, start()).unwrap().unwrap();
         assert_eq!(reason, "the certificate would not be accepted");
         assert!(next.is_trusted(moved.as_slice(), start()));
         assert_eq!(next.authority, made.authority);

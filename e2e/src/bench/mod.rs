@@ -2,12 +2,13 @@
 
 mod fio;
 mod memory;
-mod table;
+pub(crate) mod table;
 mod volume;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use hawser_api::names;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -24,11 +25,23 @@ const CLASS: &str = "bench-immediate";
 /// A hundred volumes are asked for at once.
 const PATIENCE: Duration = Duration::from_secs(900);
 
-/// Takes all figures and prints them.
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Resident memory of each component, idle and with 100 volumes
+    Memory,
+    /// From a claim to its volume, beside `lvcreate`
+    Volume,
+    /// fio through a volume, beside the logical volume under it
+    Fio,
+}
+
+/// Takes the figures of these parts, of all if none is named, and prints them.
 ///
 /// # Errors
 /// If a volume can't be made or deleted, or a tool on a node fails.
-pub(crate) async fn run(lab: &Lab) -> Result<()> {
+pub(crate) async fn run(lab: &Lab, parts: &[Part]) -> Result<()> {
+    let wanted = |part| parts.is_empty() || parts.contains(&part);
     let scope = Scope::open(lab, "bench").await?;
     let pools = scope.ensure_pools().await?;
     let class = pools
@@ -38,10 +51,18 @@ pub(crate) async fn run(lab: &Lab) -> Result<()> {
         .to_string();
     make_class(&scope, &class).await?;
     let mut rows: Vec<Row> = Vec::new();
-    rows.extend(memory::idle(&scope)?);
-    rows.extend(volume::run(&scope, &pools).await?);
-    rows.extend(fio::run(&scope).await?);
-    rows.extend(memory::with_volumes(&scope).await?);
+    if wanted(Part::Memory) {
+        rows.extend(memory::idle(&scope)?);
+    }
+    if wanted(Part::Volume) {
+        rows.extend(volume::run(&scope, &pools).await?);
+    }
+    if wanted(Part::Fio) {
+        rows.extend(fio::run(&scope).await?);
+    }
+    if wanted(Part::Memory) {
+        rows.extend(memory::with_volumes(&scope).await?);
+    }
     scope.close().await?;
     println!("{}", table::markdown(&rows));
     Ok(())

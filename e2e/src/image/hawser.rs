@@ -143,7 +143,7 @@ pub(crate) fn sidecar_images(inputs: &Inputs) -> Result<Vec<ImageArchive>> {
 }
 
 /// Folder with the four static binaries of the sources as they are now.
-fn binaries(inputs: &Inputs) -> Result<PathBuf> {
+pub(crate) fn binaries(inputs: &Inputs) -> Result<PathBuf> {
     let home = inputs.cache.join("hawser");
     let folder = home.join(&sources_key(&inputs.workspace)?[..24]);
     if BINARIES.iter().all(|name| folder.join(name).is_file()) {

@@ -8,6 +8,7 @@ mod crash;
 mod disks;
 mod faults;
 mod sanity;
+mod sim;
 mod uninstall;
 mod volume_modes;
 mod wiping;
@@ -217,6 +218,7 @@ pub(crate) fn test(place: &Place, arguments: &Arguments, progress: &Progress) ->
             .map(|scenario| (scenario.name, scenario.about));
         checks
             .chain(scenarios)
+            .chain(sim::list())
             .for_each(|(name, about)| println!("{name:<14} {about}"));
         return Ok(());
     }
@@ -232,6 +234,7 @@ pub(crate) fn test(place: &Place, arguments: &Arguments, progress: &Progress) ->
         Some(up::reserve(place)?)
     };
     let mut outcomes = checks(place, filter, progress)?;
+    let simulated = sim::chosen(arguments);
     if !chosen.is_empty() {
         let found_up = up::is_up(place)?;
         // Scenarios of the lab itself run on a lab that is up in either shape.
@@ -247,6 +250,7 @@ pub(crate) fn test(place: &Place, arguments: &Arguments, progress: &Progress) ->
             down::down(place, false, progress)?;
         }
     }
+    outcomes.extend(sim::run(place, &simulated, arguments, progress)?);
     summary(&outcomes)
 }
 
@@ -340,6 +344,7 @@ mod tests {
     fn names_are_unique_among_checks_and_scenarios() {
         let mut names: Vec<_> = check::CHECKS.iter().map(|check| check.name).collect();
         names.extend(SCENARIOS.iter().map(|scenario| scenario.name));
+        names.extend(sim::list().map(|(name, _)| name));
         let all = names.len();
         names.sort_unstable();
         names.dedup();

@@ -123,6 +123,25 @@ async fn case(name: &str, work: impl Future<Output = Result<String>>) -> Result<
     Ok(())
 }
 
+/// Applies an object that the API server has to refuse, and returns its words, which must have all of these.
+async fn refused<K>(api: &Api<K>, name: &str, object: Value, words: &[&str]) -> Result<String>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let said = match Scope::apply(api, name, object).await {
+        Ok(_) => {
+            delete(api, name).await?;
+            bail!("the API server takes {name}, of which nothing would come");
+        }
+        Err(error) => format!("{error:#}"),
+    };
+    let missing = words.iter().find(|word| !said.contains(**word));
+    match missing {
+        None => Ok(said),
+        Some(word) => bail!("{name} is refused without the words {word:?}: {said}"),
+    }
+}
+
 /// A class of Hawser's that is bound at once, so that its claims need no pod to be refused.
 async fn class_at_once(
     scope: &Scope,
@@ -130,15 +149,19 @@ async fn class_at_once(
     disk_type: &str,
     more: &(&str, &str),
 ) -> Result<()> {
+    let object = at_once(name, disk_type, more);
+    Scope::apply(&scope.cluster::<StorageClass>(), name, object).await?;
+    Ok(())
+}
+
+fn at_once(name: &str, disk_type: &str, more: &(&str, &str)) -> Value {
     let mut parameters = json!({ "poolClass": disk_type, "replicaNumber": "1" });
     parameters[more.0] = json!(more.1);
-    let object = json!({
+    json!({
         "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": { "name": name },
         "provisioner": names::LVM_DRIVER, "parameters": parameters,
         "volumeBindingMode": "Immediate", "reclaimPolicy": "Delete",
-    });
-    Scope::apply(&scope.cluster::<StorageClass>(), name, object).await?;
-    Ok(())
+    })
 }
 
 async fn claim(scope: &Scope, name: &str, class: &str, access: &str, size: &str) -> Result<()> {

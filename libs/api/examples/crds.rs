@@ -82,13 +82,15 @@ fn wanted() -> io::Result<BTreeMap<String, String>> {
         .collect()
 }
 
-/// Files in the folder that look like definitions of this group but are none.
+/// Files in the folder that look like definitions of our groups but are none.
 fn left_over(folder: &Path, wanted: &BTreeMap<String, String>) -> io::Result<Vec<String>> {
-    let prefix = format!("{}_", hawser_api::names::GROUP);
+    let groups = [hawser_api::names::GROUP, hawser_api::names::OWN_PREFIX];
+    let prefixes = groups.map(|group| format!("{group}_"));
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.starts_with(&prefix) && !wanted.contains_key(&name) {
+        let ours = prefixes.iter().any(|prefix| name.starts_with(prefix));
+        if ours && !wanted.contains_key(&name) {
             names.push(name);
         }
     }

@@ -30,6 +30,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         definition::<crate::LocalVolumeSnapshot>(),
         definition::<crate::LocalVolumeSnapshotRestore>(),
         definition::<crate::ResizePolicy>(),
+        definition::<crate::StoragePolicy>(),
         definition::<crate::ThinPoolClaim>(),
     ]
 }

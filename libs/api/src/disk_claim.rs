@@ -5,7 +5,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use thiserror::Error;
+
 use crate::DiskType;
+use crate::names::owners;
 use crate::schema::{is_zero, resource};
 use crate::string_enum::string_enum;
 
@@ -77,6 +80,72 @@ pub struct DiskClaimDescription {
     /// Names of `LocalDisk` objects; empty: any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub local_disk_names: Vec<String>,
+}
+
+/// What makes no sense in a claim for disks, whatever disks there are.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DiskClaimError {
+    /// Nobody would get them.
+    #[error("spec.owner is empty; local-storage makes the disks part of a pool")]
+    NoOwner,
+    /// The host would get them.
+    #[error("spec.owner is system, which stands for the host itself; use local-storage")]
+    SystemOwner,
+    /// A size below zero.
+    #[error("spec.description.capacity is {0}; it is the least size of a disk in bytes, 0 or more")]
+    Capacity(i64),
+    /// No class of disks.
+    #[error("spec.description.diskType is {0:?}; it can be HDD, SSD or NVMe, in this spelling")]
+    DiskType(String),
+    /// No path of a device.
+    #[error("spec.description.devicePaths has {0:?}; a device's path is like /dev/sdb")]
+    DevicePath(String),
+    /// No description, which would be every disk.
+    #[error(
+        "spec.description is empty, which would be every disk; give diskType, capacity, devicePaths or localDiskNames"
+    )]
+    EveryDisk,
+}
+
+impl DiskClaimError {
+    /// The field that is wrong.
+    #[must_use]
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::NoOwner | Self::SystemOwner => "spec.owner",
+            Self::Capacity(_) => "spec.description.capacity",
+            Self::DiskType(_) => "spec.description.diskType",
+            Self::DevicePath(_) => "spec.description.devicePaths",
+            Self::EveryDisk => "spec.description",
+        }
+    }
+}
+
+impl LocalDiskClaimSpec {
+    /// Checks what can be checked without the disks; the first thing that is wrong. Webhook and node daemon ask this alike.
+    pub fn check(&self) -> Result<(), DiskClaimError> {
+        match self.owner.as_str() {
+            "" => return Err(DiskClaimError::NoOwner),
+            owners::SYSTEM => return Err(DiskClaimError::SystemOwner),
+            _ => {}
+        }
+        let description = self.description.clone().unwrap_or_default();
+        if description.capacity < 0 {
+            return Err(DiskClaimError::Capacity(description.capacity));
+        }
+        if let DiskType::Other(other) = &description.disk_type {
+            return Err(DiskClaimError::DiskType(other.clone()));
+        }
+        for path in &description.device_paths {
+            if !path.starts_with('/') || path.split('/').any(|part| part == "..") {
+                return Err(DiskClaimError::DevicePath(path.clone()));
+            }
+        }
+        if description == DiskClaimDescription::default() && self.disk_refs.is_empty() {
+            return Err(DiskClaimError::EveryDisk);
+        }
+        Ok(())
+    }
 }
 
 /// How far the claim has come.

@@ -1,6 +1,6 @@
 //! The hwameistor.io/v1alpha1 API: custom resources, labels, annotations, StorageClass parameters, extender wire types.
 //!
-//! Each kind is a struct of its name with `spec` and `status`; all are cluster scoped. A stored object always decodes: see
+//! Each kind is a struct of its name with `spec` and `status`; all are cluster scoped. `StoragePolicy` is of Hawser's own group. A stored object always decodes: see
 //! `schema`. Optional texts, lists and flags are plain values whose empty form means absent; an `Option` number
 //! is one whose absence is not zero. What is empty is not written, so write a whole status (replace or server-side apply),
 //! not a merge patch, when a value may become empty.
@@ -24,6 +24,7 @@ mod event;
 mod expand;
 mod group;
 mod migrate;
+mod policy;
 mod pool;
 mod replica;
 mod resize_policy;
@@ -50,6 +51,7 @@ pub use event::*;
 pub use expand::*;
 pub use group::*;
 pub use migrate::*;
+pub use policy::*;
 pub use pool::*;
 pub use replica::*;
 pub use resize_policy::*;

@@ -20,7 +20,7 @@ pub const DISK_TOPOLOGY_KEY: &str = "topology.disk.hwameistor.io/node";
 /// Where everything is installed unless the user says otherwise.
 pub const DEFAULT_NAMESPACE: &str = "hwameistor";
 
-/// Key prefix of what Hawser adds to the API.
+/// Key prefix of what Hawser adds to the API, and the group of the kinds that it adds.
 pub const OWN_PREFIX: &str = "hawser.io";
 
 /// Field managers of server-side apply, one per program.
@@ -63,6 +63,8 @@ pub mod annotations {
     pub const CSI_NAME: &str = "hawser.io/csi-name";
     /// On a class of Kubernetes, `true`: for claims that name no class.
     pub const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+    /// The same in the way of before.
+    pub const BETA_DEFAULT_CLASS: &str = "storageclass.beta.kubernetes.io/is-default-class";
     /// On a claim: the class, in the way of before `spec.storageClassName`; it wins over the field.
     pub const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
     /// On a claim: the node that the scheduler chose.
@@ -71,6 +73,8 @@ pub mod annotations {
 
 /// Types of conditions that more than one program writes.
 pub mod conditions {
+    /// On a replica: whether its logical volume could be made. False only where nothing was.
+    pub const CREATE: &str = "Create";
     /// On a volume and its replicas; there, and true, while limits are asked of a volume that exists: they are not kept, and it is
     /// usable all the same.
     pub const LIMITS_NOT_KEPT: &str = "LimitsNotKept";
@@ -111,7 +115,7 @@ pub mod labels {
     pub const FAILOVER: &str = "hwameistor.io/failover";
     /// On a node `disable`: cordon does not migrate. On a pod `start`: migrate its volumes.
     pub const EVICTION: &str = "hwameistor.io/eviction";
-    /// On a namespace, `ignore`: its pods are left as they are.
+    /// On a namespace, `ignore`: its pods and claims are left as they are. On a pod or an object of ours: this one is.
     pub const WEBHOOK: &str = "hwameistor.io/webhook";
     /// The value of [`WEBHOOK`] that keeps the webhook away.
     pub const WEBHOOK_IGNORE: &str = "ignore";
@@ -155,6 +159,8 @@ pub mod leases {
     pub const FAILOVER: &str = "hwameistor-failover-assistant";
     /// The auditor that leads.
     pub const AUDITOR: &str = "hwameistor-auditor";
+    /// The webhook that sums up what all replicas of it have counted.
+    pub const ADMISSION: &str = "hawser-admission-webhook";
 
     /// The heartbeat of a node's storage daemon.
     #[must_use]
@@ -289,8 +295,20 @@ pub mod scheduling {
     pub const WEBHOOK_SERVICE: &str = "hwameistor-admission-controller";
     /// The webhook's Secret.
     pub const WEBHOOK_SECRET: &str = "hwameistor-admission-ca";
-    /// The webhook's path.
+    /// The `ValidatingWebhookConfiguration`.
+    pub const VALIDATING_CONFIGURATION: &str = "hwameistor-admission-validate";
+    /// The webhook's path for what it changes.
     pub const WEBHOOK_PATH: &str = "/mutate";
+    /// The webhook's path for what it only allows or refuses.
+    pub const VALIDATE_PATH: &str = "/validate";
     /// The webhook's port.
     pub const WEBHOOK_PORT: u16 = 18443;
+}
+
+/// Whether these labels, of a namespace, a pod or an object of ours, say that the webhook is to leave it as it is.
+#[must_use]
+pub fn opts_out(labels: Option<&std::collections::BTreeMap<String, String>>) -> bool {
+    labels
+        .and_then(|labels| labels.get(labels::WEBHOOK))
+        .is_some_and(|value| value == labels::WEBHOOK_IGNORE)
 }

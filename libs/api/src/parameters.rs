@@ -33,6 +33,8 @@ pub mod keys {
     pub const ENCRYPT_SECRET: &str = "encryptSecret";
     /// `LUKS`.
     pub const ENCRYPT_TYPE: &str = "encryptType";
+    /// Among nodes that can hold the volumes, which first: `spread` or `binpack`. Ours, not of the API that we took over.
+    pub const PLACEMENT: &str = "hawser.io/placement";
     /// Name of the claim, added by external-provisioner.
     pub const PVC_NAME: &str = "csi.storage.k8s.io/pvc/name";
     /// Namespace of the claim, added by external-provisioner.
@@ -70,6 +72,7 @@ pub mod keys {
         THIN,
         ENCRYPT_SECRET,
         ENCRYPT_TYPE,
+        PLACEMENT,
         "poolType",
         "volumeKind",
         "striped",
@@ -164,6 +167,17 @@ pub struct VolumeClass {
     pub encryption: Option<Encryption>,
     /// Limits; `None`: no limit at all.
     pub qos: Option<VolumeQoS>,
+    /// Among nodes that can hold the volumes, which first; `None`: as the scheduler's extender is set.
+    pub placement: Option<PlacementStrategy>,
+}
+
+/// Among nodes that can hold the volumes, which first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlacementStrategy {
+    /// `spread`: where the largest share of the pool stays free.
+    Spread,
+    /// `binpack`: where the smallest share stays free.
+    BinPack,
 }
 
 /// Encryption at rest with LUKS.
@@ -247,6 +261,7 @@ impl VolumeClass {
             thin,
             encryption: given.encryption()?,
             qos: given.qos()?,
+            placement: given.placement()?,
         })
     }
 
@@ -451,6 +466,15 @@ impl Given {
         Ok((qos != VolumeQoS::default()).then_some(qos))
     }
 
+    fn placement(&self) -> Result<Option<PlacementStrategy>, ParameterError> {
+        match self.get(keys::PLACEMENT) {
+            None => Ok(None),
+            Some("spread") => Ok(Some(PlacementStrategy::Spread)),
+            Some("binpack") => Ok(Some(PlacementStrategy::BinPack)),
+            Some(value) => Err(invalid(keys::PLACEMENT, value, "spread or binpack")),
+        }
+    }
+
     /// The limit as it was written; empty if there is none.
     fn limit(&self, key: &'static str) -> Result<String, ParameterError> {
         let Some(value) = self.filled(key) else {
@@ -503,6 +527,7 @@ mod tests {
             thin: false,
             encryption: None,
             qos: None,
+            placement: None,
         };
         assert_eq!(class, wanted);
         assert_eq!(class.pool_name(), "LocalStorage_PoolHDD");
@@ -529,6 +554,24 @@ mod tests {
             (false, false, &None)
         );
         assert_eq!(class.supported(), Ok(()));
+    }
+
+    #[test]
+    fn a_class_may_say_how_its_volumes_are_placed() {
+        let placement = |value: &str| with(&[("hawser.io/placement", value)]);
+        let spread = placement("spread").unwrap();
+        assert_eq!(spread.placement, Some(PlacementStrategy::Spread));
+        assert_eq!(spread.supported(), Ok(()));
+        let packed = placement("binpack").unwrap();
+        assert_eq!(packed.placement, Some(PlacementStrategy::BinPack));
+        for wrong in ["", "Spread", "bin-pack", "pile"] {
+            assert_eq!(
+                message(placement(wrong)),
+                format!(
+                    r#"parameter "hawser.io/placement" is "{wrong}": it must be spread or binpack"#
+                )
+            );
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ fn objects_without_spec_or_status_decode() {
     let _: LocalVolumeSnapshot = decode(bare.clone());
     let _: LocalVolumeSnapshotRestore = decode(bare.clone());
     let _: ResizePolicy = decode(bare.clone());
+    let _: StoragePolicy = decode(bare.clone());
     let _: ThinPoolClaim = decode(bare.clone());
     let volume: LocalVolume = decode(bare);
     assert_eq!(volume.spec, LocalVolumeSpec::default());

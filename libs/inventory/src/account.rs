@@ -9,11 +9,8 @@
 //! by the replica, not by the volume: between the two objects the room would belong to nobody. An entry stops reserving when all
 //! copies of its volume exist (elsewhere), or the volume is on its way out.
 
-use std::collections::BTreeSet;
+use hawser_placement::{Bytes, Name, Node, Pool, Reservation};
 
-use hawser_placement::{Bytes, Cluster, Name, Node, Pool, Reservation};
-
-use crate::claim::ClaimFacts;
 use crate::facts::{PoolFacts, ReplicaFacts, StorageFacts};
 use crate::inventory::Inventory;
 
@@ -22,13 +19,13 @@ pub(crate) const EXTENT: Bytes = Bytes::mib(4);
 
 impl Inventory {
     /// The node of that name as placement sees it; `None` if there is neither a `Node` nor a `LocalStorageNode`.
-    pub(crate) fn compose(&self, name: &str) -> Option<Node> {
+    pub(crate) fn compose(&self, name: &Name) -> Option<Node> {
         use hawser_placement::StorageState;
         let (kubernetes, storage) = (self.nodes.get(name), self.storage.get(name));
         if kubernetes.is_none() && storage.is_none() {
             return None;
         }
-        let mut node = Node::new(name);
+        let mut node = Node::new(name.clone());
         if let Some(facts) = kubernetes {
             node.labels.clone_from(&facts.labels);
             node.taints.clone_from(&facts.taints);
@@ -87,68 +84,15 @@ impl Inventory {
     }
 
     fn is_reserved(&self, volume: &Name, node: &str) -> bool {
-        let copies: Vec<&ReplicaFacts> = self
-            .replicas_of(volume)
-            .filter(|replica| !replica.leaving)
-            .collect();
         let made_here = self
             .replicas_of(volume)
             .any(|replica| &*replica.node == node);
+        let copies = || self.replicas_of(volume).filter(|replica| !replica.leaving);
         match self.volumes.get(volume) {
             _ if made_here => false,
             None => true,
-            Some(facts) => !facts.leaving && copies.len() < facts.replicas,
+            Some(facts) => !facts.leaving && copies().count() < facts.replicas as usize,
         }
-    }
-}
-
-impl Inventory {
-    /// The snapshot as it would be if these pods (by uid) were gone from the node, together with the volumes that go with a pod:
-    /// those of its ephemeral claims, where the reclaim policy deletes them. Wiping them takes time; that is not considered.
-    #[must_use]
-    pub fn cluster_without(&self, node: &str, pods: &BTreeSet<&str>) -> Cluster {
-        let mut cluster = self.cluster.clone();
-        let Some(after) = cluster.get_mut(node) else {
-            return cluster;
-        };
-        let theirs = |claim: &&ClaimFacts| {
-            claim
-                .controller
-                .as_deref()
-                .is_some_and(|owner| pods.contains(owner))
-        };
-        for claim in self.claims.values().filter(theirs) {
-            after
-                .reservations
-                .retain(|held| held.volume != claim.volume);
-            let persistent = claim
-                .bound_to
-                .as_ref()
-                .and_then(|name| self.persistent.get(name));
-            if persistent.is_some_and(|persistent| !persistent.deleted_with_claim) {
-                continue;
-            }
-            for replica in self
-                .replicas_of(&claim.volume)
-                .filter(|replica| &*replica.node == node && !replica.gone)
-            {
-                let Some(pool) = after
-                    .pools
-                    .iter_mut()
-                    .find(|pool| pool.name == replica.pool)
-                else {
-                    continue;
-                };
-                let size = replica.required.max(replica.allocated).round_up(EXTENT);
-                pool.volumes = pool.volumes.saturating_sub(1);
-                match (&mut pool.thin, replica.thin) {
-                    (Some(thin), true) => thin.promised = thin.promised.saturating_sub(size),
-                    (None, true) => {}
-                    (_, false) => pool.used = pool.used.saturating_sub(size),
-                }
-            }
-        }
-        cluster
     }
 }
 

@@ -1,13 +1,15 @@
 //! What is kept of claims, persistent volumes and classes.
 
 use hawser_api::names::{self, annotations};
-use hawser_api::parameters::{ParameterError, VolumeClass};
+use hawser_api::parameters::{ParameterError, PlacementStrategy, VolumeClass};
 use hawser_api::quantity::{self, QuantityError};
-use hawser_placement::{Bytes, Name, PoolClass};
+use hawser_placement::{Bytes, Name, PoolClass, Strategy};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::jiff::Timestamp;
 
 use crate::facts;
+use crate::names::Names;
 
 /// Of a `PersistentVolumeClaim`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +20,22 @@ pub(crate) struct ClaimFacts {
     pub(crate) bound_to: Option<Name>,
     /// `None`: no class, so nobody will make a volume for it.
     pub(crate) class: Option<Name>,
-    pub(crate) size: Result<Bytes, QuantityError>,
+    /// The node that a scheduler has chosen for it.
+    pub(crate) selected: Option<Name>,
+    size: Bytes,
     /// Second copies disregard the pod's selector and tolerations.
     pub(crate) anywhere: bool,
     pub(crate) leaving: bool,
-    /// Uid of the controlling owner (the pod, for generic ephemeral volumes).
-    pub(crate) controller: Option<String>,
-    pub(crate) source: Option<Source>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What most claims don't have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Rare {
+    /// What is wrong with the size.
+    size: Option<QuantityError>,
+    controller: Option<Name>,
+    source: Option<Source>,
 }
 
 /// What a claim is to be filled from.
@@ -37,38 +48,61 @@ pub(crate) enum Source {
 }
 
 impl ClaimFacts {
-    pub(crate) fn of(claim: &PersistentVolumeClaim) -> Self {
-        let (meta, spec) = (&claim.metadata, claim.spec.clone().unwrap_or_default());
+    pub(crate) fn of(claim: &PersistentVolumeClaim, names: &mut Names) -> Self {
+        let (meta, spec) = (&claim.metadata, claim.spec.as_ref());
         let annotation = |key: &str| {
             meta.annotations
                 .as_ref()
                 .and_then(|all| all.get(key))
                 .map(String::as_str)
         };
-        let class = annotation(annotations::BETA_CLASS).or(spec.storage_class_name.as_deref());
+        let class = annotation(annotations::BETA_CLASS)
+            .or(spec.and_then(|spec| spec.storage_class_name.as_deref()));
         let size = spec
-            .resources
-            .as_ref()
+            .and_then(|spec| spec.resources.as_ref())
             .and_then(|resources| resources.requests.as_ref()?.get("storage"));
+        let size = quantity::parse(size.map_or("", |size| size.0.as_str())).map(Bytes::from_api);
         let controller = meta
             .owner_references
             .iter()
             .flatten()
             .find(|owner| owner.controller == Some(true));
+        let bound_to = spec.and_then(|spec| spec.volume_name.as_deref());
+        let rare = Rare {
+            controller: controller.map(|owner| names.get(&owner.uid)),
+            source: spec.and_then(source),
+            size: size.clone().err(),
+        };
         Self {
-            volume: format!("pvc-{}", meta.uid.as_deref().unwrap_or_default()).into(),
-            bound_to: spec
-                .volume_name
-                .as_deref()
+            volume: names.get(&format!("pvc-{}", meta.uid.as_deref().unwrap_or_default())),
+            bound_to: bound_to
                 .filter(|name| !name.is_empty())
-                .map(Into::into),
-            class: class.filter(|name| !name.is_empty()).map(Into::into),
-            size: quantity::parse(size.map_or("", |size| size.0.as_str())).map(Bytes::from_api),
+                .map(|name| names.get(name)),
+            class: class
+                .filter(|name| !name.is_empty())
+                .map(|name| names.get(name)),
+            selected: annotation(annotations::SELECTED_NODE)
+                .filter(|node| !node.is_empty())
+                .map(|node| names.get(node)),
+            size: size.unwrap_or_default(),
             anywhere: annotation(annotations::SKIP_AFFINITY) == Some("true"),
             leaving: meta.deletion_timestamp.is_some(),
-            controller: controller.map(|owner| owner.uid.clone()),
-            source: source(&spec),
+            rare: (rare != Rare::default()).then(|| rare.into()),
         }
+    }
+
+    pub(crate) fn size(&self) -> Result<Bytes, QuantityError> {
+        let wrong = self.rare.as_ref().and_then(|rare| rare.size.clone());
+        wrong.map_or(Ok(self.size), Err)
+    }
+
+    /// Uid of the controlling owner (the pod, for generic ephemeral volumes).
+    pub(crate) fn controller(&self) -> Option<&Name> {
+        self.rare.as_ref()?.controller.as_ref()
+    }
+
+    pub(crate) fn source(&self) -> Option<&Source> {
+        self.rare.as_ref()?.source.as_ref()
     }
 }
 
@@ -98,7 +132,7 @@ pub(crate) struct PersistentFacts {
 }
 
 impl PersistentFacts {
-    pub(crate) fn of(persistent: &PersistentVolume) -> Self {
+    pub(crate) fn of(persistent: &PersistentVolume, names: &mut Names) -> Self {
         let csi = persistent.spec.as_ref().and_then(|spec| spec.csi.as_ref());
         let ours = csi.filter(|csi| csi.driver == names::LVM_DRIVER);
         let policy = persistent
@@ -106,7 +140,7 @@ impl PersistentFacts {
             .as_ref()
             .and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
         Self {
-            volume: ours.map(|csi| csi.volume_handle.as_str().into()),
+            volume: ours.map(|csi| names.get(&csi.volume_handle)),
             deleted_with_claim: policy == Some("Delete"),
         }
     }
@@ -116,6 +150,8 @@ impl PersistentFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClassFacts {
     pub(crate) ours: Option<OurClass>,
+    /// It is the one for claims that name none, since then.
+    pub(crate) default_since: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,16 +167,28 @@ pub(crate) struct Asked {
     pub(crate) class: PoolClass,
     pub(crate) copies: u8,
     pub(crate) thin: bool,
+    pub(crate) strategy: Option<Strategy>,
 }
 
 impl ClassFacts {
-    pub(crate) fn of(class: &StorageClass) -> Self {
+    pub(crate) fn of(class: &StorageClass, _: &mut Names) -> Self {
         let ours = (class.provisioner == names::LVM_DRIVER).then(|| OurClass {
             immediate: class.volume_binding_mode.as_deref() != Some("WaitForFirstConsumer"),
             asked: VolumeClass::parse_supported(class.parameters.iter().flatten())
                 .and_then(|class| asked(&class)),
         });
-        Self { ours }
+        let meta = &class.metadata;
+        let marks = [annotations::DEFAULT_CLASS, annotations::BETA_DEFAULT_CLASS];
+        let marked = meta
+            .annotations
+            .iter()
+            .flatten()
+            .any(|(key, value)| marks.contains(&key.as_str()) && value == "true");
+        let made = meta.creation_timestamp.as_ref();
+        Self {
+            ours,
+            default_since: marked.then(|| made.map_or(Timestamp::UNIX_EPOCH, |made| made.0)),
+        }
     }
 }
 
@@ -158,5 +206,9 @@ fn asked(class: &VolumeClass) -> Result<Asked, ParameterError> {
         class: pool,
         copies,
         thin: class.thin,
+        strategy: class.placement.map(|placement| match placement {
+            PlacementStrategy::Spread => Strategy::Spread,
+            PlacementStrategy::BinPack => Strategy::BinPack,
+        }),
     })
 }

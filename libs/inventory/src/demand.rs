@@ -12,44 +12,106 @@ use hawser_placement::{
     VolumeKind,
 };
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use serde::{Serialize, Serializer};
 
 use crate::claim::{ClaimFacts, OurClass, Source};
 use crate::fold::Key;
 use crate::inventory::Inventory;
+use crate::suppose::Supposed;
 
-/// Why a pod's (or claim's) request can't be told. The sentences are for the pod's owner.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a pod's (or claim's) request can't be told. The sentences are for the pod's owner; as JSON it has the form of a reason
+/// (docs/why.md).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
+#[serde(tag = "reason", rename_all_fields = "camelCase")]
 pub enum Unknown {
     #[error("claim {claim} does not exist (yet)")]
-    ClaimMissing { claim: Name },
+    ClaimMissing {
+        #[serde(serialize_with = "text")]
+        claim: Name,
+    },
     #[error("claim {claim} is being deleted")]
-    ClaimLeaving { claim: Name },
+    ClaimLeaving {
+        #[serde(serialize_with = "text")]
+        claim: Name,
+    },
     #[error(
         "claim {claim} belongs to somebody else, but the pod's ephemeral volume needs that name: delete or rename one of them"
     )]
-    NotOwned { claim: Name },
+    #[serde(rename = "ClaimNotOwned")]
+    NotOwned {
+        #[serde(serialize_with = "text")]
+        claim: Name,
+    },
     #[error("claim {claim}: its StorageClass {class} does not exist")]
-    ClassMissing { claim: Name, class: Name },
+    ClassMissing {
+        #[serde(serialize_with = "text")]
+        claim: Name,
+        #[serde(serialize_with = "text")]
+        class: Name,
+    },
     #[error("claim {claim}: its StorageClass {class}: {source}")]
     ClassWrong {
+        #[serde(serialize_with = "text")]
         claim: Name,
+        #[serde(serialize_with = "text")]
         class: Name,
+        #[serde(rename = "problem", serialize_with = "text")]
         source: ParameterError,
     },
     #[error("claim {claim}: spec.resources.requests.storage: {source}")]
-    SizeWrong { claim: Name, source: QuantityError },
+    #[serde(rename = "ClaimSizeWrong")]
+    SizeWrong {
+        #[serde(serialize_with = "text")]
+        claim: Name,
+        #[serde(rename = "problem", serialize_with = "text")]
+        source: QuantityError,
+    },
     #[error("claim {claim} binds at once (volumeBindingMode Immediate) and is not bound yet")]
-    NotBoundYet { claim: Name },
+    #[serde(rename = "ClaimNotBoundYet")]
+    NotBoundYet {
+        #[serde(serialize_with = "text")]
+        claim: Name,
+    },
     #[error("claim {claim}: its PersistentVolume {name} does not exist (yet)")]
-    PersistentMissing { claim: Name, name: Name },
+    #[serde(rename = "PersistentVolumeMissing")]
+    PersistentMissing {
+        #[serde(serialize_with = "text")]
+        claim: Name,
+        #[serde(serialize_with = "text")]
+        name: Name,
+    },
     #[error("claim {claim}: its LocalVolume {volume} does not exist (yet)")]
-    VolumeMissing { claim: Name, volume: Name },
+    VolumeMissing {
+        #[serde(serialize_with = "text")]
+        claim: Name,
+        #[serde(serialize_with = "text")]
+        volume: Name,
+    },
     #[error("claim {claim}: its volume {volume} is being deleted")]
-    VolumeLeaving { claim: Name, volume: Name },
+    VolumeLeaving {
+        #[serde(serialize_with = "text")]
+        claim: Name,
+        #[serde(serialize_with = "text")]
+        volume: Name,
+    },
     #[error("claim {claim}: a volume can't be made from a {kind}")]
-    SourceKind { claim: Name, kind: String },
+    #[serde(rename = "ClaimSourceKind")]
+    SourceKind {
+        #[serde(serialize_with = "text")]
+        claim: Name,
+        kind: String,
+    },
     #[error("claim {claim}: its source {why}")]
-    SourceUnknown { claim: Name, why: String },
+    #[serde(rename = "ClaimSourceUnknown")]
+    SourceUnknown {
+        #[serde(serialize_with = "text")]
+        claim: Name,
+        why: String,
+    },
+}
+
+fn text<S: Serializer>(what: &impl ToString, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&what.to_string())
 }
 
 impl Unknown {
@@ -94,12 +156,22 @@ impl Unknown {
 impl Inventory {
     /// What the pod asks of us; `None` if none of its volumes is ours. The strategy is the default, for the caller to set.
     pub fn pod_request(&self, pod: &Pod) -> Result<Option<Request>, Unknown> {
+        self.pod_request_supposing(pod, &Supposed::default())
+    }
+
+    /// The same if these claims existed, too.
+    pub fn pod_request_supposing(
+        &self,
+        pod: &Pod,
+        supposed: &Supposed,
+    ) -> Result<Option<Request>, Unknown> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+        let uid = pod.metadata.uid.as_deref();
         let mut volumes = BTreeMap::new();
         for (claim, ephemeral) in claims_of(pod) {
             let key = Key::namespaced(namespace, claim);
-            let volume = self.volume(&key, |facts| {
-                let ours = pod.metadata.uid.is_none() || facts.controller == pod.metadata.uid;
+            let volume = self.volume(&key, supposed, |facts| {
+                let ours = uid.is_none() || facts.controller().map(|owner| &**owner) == uid;
                 if ephemeral && !ours {
                     Err(Unknown::NotOwned { claim: shown(&key) })
                 } else {
@@ -109,7 +181,7 @@ impl Inventory {
             let waits = volume
                 .as_ref()
                 .is_some_and(|volume| matches!(volume.kind, VolumeKind::New(_)));
-            if waits && self.binds_at_once(&key) {
+            if waits && self.binds_at_once(&key, supposed) {
                 return Err(Unknown::NotBoundYet { claim: shown(&key) });
             }
             volumes.extend(volume.map(|volume| (volume.name.clone(), volume)));
@@ -124,17 +196,22 @@ impl Inventory {
 
     /// What one claim asks of us by itself (Immediate binding: no pod has a say); `None` if it is not ours.
     pub fn claim_request(&self, namespace: &str, name: &str) -> Result<Option<Request>, Unknown> {
-        let volume = self.volume(&Key::namespaced(namespace, name), |_| Ok(()))?;
+        let key = Key::namespaced(namespace, name);
+        let volume = self.volume(&key, &Supposed::default(), |_| Ok(()))?;
         Ok(volume.map(|volume| Request {
             volumes: vec![volume],
             ..Request::default()
         }))
     }
 
-    fn binds_at_once(&self, key: &Key) -> bool {
+    /// What exists counts; what is supposed only fills gaps.
+    fn claim_or<'a>(&'a self, key: &Key, supposed: &'a Supposed) -> Option<&'a ClaimFacts> {
+        self.claim(key).or_else(|| supposed.claims.get(key))
+    }
+
+    fn binds_at_once(&self, key: &Key, supposed: &Supposed) -> bool {
         let class = self
-            .claims
-            .get(key)
+            .claim_or(key, supposed)
             .and_then(|facts| self.classes.get(facts.class.as_ref()?));
         class
             .and_then(|class| class.ours.as_ref())
@@ -144,10 +221,11 @@ impl Inventory {
     fn volume(
         &self,
         key: &Key,
+        supposed: &Supposed,
         check: impl Fn(&ClaimFacts) -> Result<(), Unknown>,
     ) -> Result<Option<Volume>, Unknown> {
         let claim = shown(key);
-        let Some(facts) = self.claims.get(key) else {
+        let Some(facts) = self.claim_or(key, supposed) else {
             return Err(Unknown::ClaimMissing { claim });
         };
         check(facts)?;
@@ -195,7 +273,7 @@ impl Inventory {
         // Made, or being made, before the claim is bound: its room is in the accounts already, and its place is settled.
         let kind = match self.bound(&facts.volume) {
             Some(bound) => bound,
-            None => VolumeKind::New(self.new_volume(key, facts, name, ours)?),
+            None => VolumeKind::New(self.new_volume(key, supposed, (facts, name, ours))?),
         };
         Ok(Some(Volume {
             name: facts.volume.clone(),
@@ -216,11 +294,10 @@ impl Inventory {
             })
             .collect();
         if copies.is_empty() {
-            let planned = facts.nodes.iter().cloned().collect::<BTreeSet<_>>();
+            let planned = facts.nodes.as_slice().iter();
             copies = planned
-                .into_iter()
                 .map(|node| Replica {
-                    node,
+                    node: node.clone(),
                     state: ReplicaState::Syncing,
                 })
                 .collect();
@@ -235,12 +312,11 @@ impl Inventory {
     fn new_volume(
         &self,
         key: &Key,
-        facts: &ClaimFacts,
-        class: &Name,
-        ours: &OurClass,
+        supposed: &Supposed,
+        (facts, class, ours): (&ClaimFacts, &Name, &OurClass),
     ) -> Result<NewVolume, Unknown> {
         let claim = || shown(key);
-        let size = facts.size.clone().map_err(|source| Unknown::SizeWrong {
+        let size = facts.size().map_err(|source| Unknown::SizeWrong {
             claim: claim(),
             source,
         })?;
@@ -250,7 +326,7 @@ impl Inventory {
             source,
         };
         let asked = ours.asked.clone().map_err(wrong)?;
-        let source = match &facts.source {
+        let source = match facts.source() {
             None => None,
             Some(Source::Other(kind)) => {
                 return Err(Unknown::SourceKind {
@@ -258,7 +334,7 @@ impl Inventory {
                     kind: kind.clone(),
                 });
             }
-            Some(Source::Claim(name)) => Some(self.source_nodes(key, name)?),
+            Some(Source::Claim(name)) => Some(self.source_nodes(key, supposed, name)?),
         };
         Ok(NewVolume {
             class: asked.class,
@@ -267,11 +343,17 @@ impl Inventory {
             copies: asked.copies,
             source,
             anywhere: facts.anywhere,
+            strategy: asked.strategy,
         })
     }
 
     /// Nodes with a usable copy of the claim that is to be cloned.
-    fn source_nodes(&self, key: &Key, source: &Name) -> Result<Vec<Name>, Unknown> {
+    fn source_nodes(
+        &self,
+        key: &Key,
+        supposed: &Supposed,
+        source: &Name,
+    ) -> Result<Vec<Name>, Unknown> {
         let unknown = |why: String| Unknown::SourceUnknown {
             claim: shown(key),
             why,
@@ -281,13 +363,13 @@ impl Inventory {
             name: source.to_string(),
         };
         // What has no volume is not asked what it is to be made from: claims could name each other in a circle.
-        let claim = self.claims.get(&source_key);
+        let claim = self.claim_or(&source_key, supposed);
         if claim
             .is_some_and(|facts| facts.bound_to.is_none() && self.bound(&facts.volume).is_none())
         {
             return Err(unknown(format!("claim {source} has no volume yet")));
         }
-        match self.volume(&source_key, |_| Ok(())) {
+        match self.volume(&source_key, supposed, |_| Ok(())) {
             Ok(Some(Volume {
                 kind: VolumeKind::Bound(bound),
                 ..
@@ -333,7 +415,8 @@ fn claims_of(pod: &Pod) -> BTreeSet<(String, bool)> {
 }
 
 /// What the pod says about nodes.
-fn constraints(pod: &Pod) -> Constraints {
+#[must_use]
+pub fn constraints(pod: &Pod) -> Constraints {
     let Some(spec) = &pod.spec else {
         return Constraints::default();
     };

@@ -4,37 +4,56 @@ use std::collections::BTreeMap;
 
 use hawser_api::{self as api, NodeState};
 use hawser_placement::selector::{Effect, Taint};
-use hawser_placement::{Bytes, Name, PoolClass, PoolHealth, ReplicaState, StorageState, ThinPool};
+use hawser_placement::{
+    Bytes, Labels, Name, PoolClass, PoolHealth, ReplicaState, StorageState, ThinPool,
+};
 use k8s_openapi::api::core::v1::Node;
+
+use crate::names::{Few, Names};
 
 /// Of a Kubernetes Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodeFacts {
-    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) labels: Labels,
     pub(crate) taints: Vec<Taint>,
     pub(crate) zone: Option<Name>,
 }
 
+/// What `kubectl cordon` stands for, and what the scheduler asks tolerations for, whether or not a controller has already
+/// written it beside the field.
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+
 impl NodeFacts {
-    pub(crate) fn of(node: &Node) -> Self {
-        let labels = node.metadata.labels.clone().unwrap_or_default();
-        let zone = labels
-            .get(api::names::labels::ZONE)
-            .filter(|zone| !zone.is_empty())
-            .map(|zone| Name::from(zone.as_str()));
-        let taints = node
-            .spec
-            .iter()
+    pub(crate) fn of(node: &Node, names: &mut Names) -> Self {
+        let labels: BTreeMap<Name, Name> = (node.metadata.labels.iter().flatten())
+            .map(|(key, value)| (names.get(key), names.get(value)))
+            .collect();
+        let zone = labels.get(api::names::labels::ZONE);
+        let zone = zone.filter(|zone| !zone.is_empty()).cloned();
+        let spec = node.spec.as_ref();
+        let taints = spec
+            .into_iter()
             .flat_map(|spec| spec.taints.iter().flatten());
-        let taints = taints.map(|taint| Taint {
-            key: taint.key.clone(),
-            value: taint.value.clone().unwrap_or_default(),
-            effect: Effect::from(taint.effect.as_str()),
-        });
+        let mut taints: Vec<Taint> = taints
+            .map(|taint| Taint {
+                key: taint.key.clone(),
+                value: taint.value.clone().unwrap_or_default(),
+                effect: Effect::from(taint.effect.as_str()),
+            })
+            .collect();
+        let cordoned = spec.is_some_and(|spec| spec.unschedulable == Some(true));
+        let said = |taint: &Taint| taint.key == UNSCHEDULABLE && taint.effect == Effect::NoSchedule;
+        if cordoned && !taints.iter().any(said) {
+            taints.push(Taint {
+                key: UNSCHEDULABLE.to_owned(),
+                value: String::new(),
+                effect: Effect::NoSchedule,
+            });
+        }
         Self {
-            taints: taints.collect(),
+            labels: labels.into(),
+            taints,
             zone,
-            labels,
         }
     }
 }
@@ -63,19 +82,20 @@ pub(crate) struct PoolFacts {
 }
 
 impl StorageFacts {
-    pub(crate) fn of(node: &api::LocalStorageNode) -> Self {
-        let status = node.status.clone().unwrap_or_default();
-        let state = match status.state {
-            NodeState::Ready => StorageState::Ready,
-            NodeState::Maintain => StorageState::Maintain,
-            NodeState::Offline | NodeState::Unset | NodeState::Other(_) => StorageState::Offline,
+    pub(crate) fn of(node: &api::LocalStorageNode, names: &mut Names) -> Self {
+        let status = node.status.as_ref();
+        let state = match status.map(|status| &status.state) {
+            Some(NodeState::Ready) => StorageState::Ready,
+            Some(NodeState::Maintain) => StorageState::Maintain,
+            Some(NodeState::Offline | NodeState::Unset | NodeState::Other(_)) | None => {
+                StorageState::Offline
+            }
         };
+        let pools = status.into_iter().flat_map(|status| &status.pools);
         Self {
             state,
-            pools: status
-                .pools
-                .iter()
-                .filter_map(|(name, pool)| PoolFacts::of(name, pool))
+            pools: pools
+                .filter_map(|(name, pool)| PoolFacts::of(name, pool, names))
                 .collect(),
         }
     }
@@ -83,23 +103,24 @@ impl StorageFacts {
 
 impl PoolFacts {
     /// `None` for a pool of a class that no volume can ask for.
-    fn of(name: &str, pool: &api::PoolStatus) -> Option<Self> {
+    fn of(name: &str, pool: &api::PoolStatus, names: &mut Names) -> Option<Self> {
         let positive = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0);
         let thin_names = pool.thin_pool.iter().flat_map(|thin| &thin.thin_volumes);
         let mut listed: Vec<Name> = pool
             .volumes
             .iter()
             .chain(thin_names)
-            .map(|name| name.as_str().into())
+            .map(|name| names.get(name))
             .collect();
         listed.sort();
         listed.dedup();
+        listed.shrink_to_fit();
         let gone = pool
             .disks
             .iter()
             .any(|disk| disk.state == api::PoolDiskState::Offline);
         Some(Self {
-            name: name.into(),
+            name: names.get(name),
             class: class(&pool.class)?,
             total: positive(pool.total_capacity_bytes).map(Bytes),
             used: Bytes::from_api(pool.used_capacity_bytes),
@@ -175,7 +196,7 @@ pub(crate) struct ReplicaFacts {
 }
 
 impl ReplicaFacts {
-    pub(crate) fn of(replica: &api::LocalVolumeReplica) -> Self {
+    pub(crate) fn of(replica: &api::LocalVolumeReplica, names: &mut Names) -> Self {
         let (spec, status) = (&replica.spec, replica.status.clone().unwrap_or_default());
         let leaving = spec.delete
             || matches!(
@@ -183,9 +204,9 @@ impl ReplicaFacts {
                 api::ReplicaState::ToBeDeleted | api::ReplicaState::Deleted
             );
         Self {
-            volume: spec.volume_name.as_str().into(),
-            node: spec.node_name.as_str().into(),
-            pool: spec.pool_name.as_str().into(),
+            volume: names.get(&spec.volume_name),
+            node: names.get(&spec.node_name),
+            pool: names.get(&spec.pool_name),
             required: Bytes::from_api(spec.required_capacity_bytes),
             allocated: Bytes::from_api(status.allocated_capacity_bytes),
             thin: spec.thin,
@@ -222,15 +243,15 @@ fn replica_state(status: &api::LocalVolumeReplicaStatus) -> ReplicaState {
 /// Of a `LocalVolume`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct VolumeFacts {
-    pub(crate) replicas: usize,
+    pub(crate) replicas: u32,
     /// Nodes that it shall be on; meaningful while the replicas are not there yet.
-    pub(crate) nodes: Vec<Name>,
+    pub(crate) nodes: Few,
     pub(crate) published: Option<Name>,
     pub(crate) leaving: bool,
 }
 
 impl VolumeFacts {
-    pub(crate) fn of(volume: &api::LocalVolume) -> Self {
+    pub(crate) fn of(volume: &api::LocalVolume, names: &mut Names) -> Self {
         let status = volume.status.clone().unwrap_or_default();
         let nodes = volume
             .spec
@@ -238,13 +259,13 @@ impl VolumeFacts {
             .iter()
             .flat_map(|accessibility| &accessibility.nodes);
         Self {
-            replicas: usize::try_from(volume.spec.replica_number)
+            replicas: u32::try_from(volume.spec.replica_number)
                 .unwrap_or(0)
                 .max(1),
-            nodes: nodes.map(|node| node.as_str().into()).collect(),
+            nodes: nodes.map(|node| names.get(node)).collect(),
             published: Some(status.published_node)
                 .filter(|node| !node.is_empty())
-                .map(Into::into),
+                .map(|node| names.get(&node)),
             leaving: volume.spec.delete
                 || matches!(
                     status.state,
@@ -258,7 +279,7 @@ impl VolumeFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GroupFacts {
     pub(crate) owner: Name,
-    pub(crate) nodes: Vec<Name>,
+    pub(crate) nodes: Few,
     pub(crate) members: Vec<MemberFacts>,
 }
 
@@ -271,7 +292,7 @@ pub(crate) struct MemberFacts {
 
 impl GroupFacts {
     /// Members without pool or size (groups of the former generation) reserve nothing.
-    pub(crate) fn of(group: &api::LocalVolumeGroup) -> Self {
+    pub(crate) fn of(group: &api::LocalVolumeGroup, names: &mut Names) -> Self {
         let spec = &group.spec;
         let pods = if spec.pods.is_empty() {
             vec![group.metadata.name.clone().unwrap_or_default()]
@@ -288,22 +309,16 @@ impl GroupFacts {
             .iter()
             .filter(reserves)
             .map(|member| MemberFacts {
-                volume: member.local_volume.as_str().into(),
-                pool: member.pool_name.as_str().into(),
+                volume: names.get(&member.local_volume),
+                pool: names.get(&member.pool_name),
                 size: Bytes::from_api(member.required_capacity_bytes),
             });
-        let mut nodes: Vec<Name> = spec
-            .accessibility
-            .iter()
-            .flat_map(|a| &a.nodes)
-            .map(|node| node.as_str().into())
-            .collect();
-        nodes.sort();
-        nodes.dedup();
+        let members = members.collect();
+        let nodes = spec.accessibility.iter().flat_map(|a| &a.nodes);
         Self {
             owner: format!("{}/{}", spec.namespace, pods.join(",")).into(),
-            nodes,
-            members: members.collect(),
+            nodes: nodes.map(|node| names.get(node)).collect(),
+            members,
         }
     }
 }

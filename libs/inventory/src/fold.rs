@@ -2,14 +2,16 @@
 
 use std::collections::HashSet;
 
+use foldhash::fast::RandomState;
 use hawser_api::{LocalStorageNode, LocalVolume, LocalVolumeGroup, LocalVolumeReplica};
+use hawser_placement::Name;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Resource;
 
 use crate::claim::{ClaimFacts, ClassFacts, PersistentFacts};
 use crate::facts::{GroupFacts, NodeFacts, ReplicaFacts, StorageFacts, VolumeFacts};
-use crate::inventory::{Inventory, set};
+use crate::inventory::{Claims, Inventory};
 
 /// Which object of a kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,12 +40,6 @@ impl Key {
     }
 }
 
-impl From<&Key> for Key {
-    fn from(key: &Key) -> Self {
-        key.clone()
-    }
-}
-
 /// Takes in objects of one kind. Applying an object again, or an older one after a reset, is harmless: what counts is the last
 /// call for each key.
 pub trait Fold<K> {
@@ -51,8 +47,9 @@ pub trait Fold<K> {
     fn apply(&mut self, object: &K);
     /// The object is gone.
     fn remove(&mut self, key: &Key);
-    /// The objects of this kind that are known.
-    fn known(&self) -> Vec<Key>;
+    /// Objects of this kind that are known and not among those for which `listed` says so, by namespace (empty for kinds of
+    /// cluster scope) and name.
+    fn missing(&self, listed: &dyn Fn(&Name, &Name) -> bool) -> Vec<Key>;
 }
 
 /// Exactly these objects are there now, and those for which `keep` says so (there, but unreadable).
@@ -64,14 +61,41 @@ pub fn reset<'a, K>(
     K: Resource + 'a,
     Inventory: Fold<K>,
 {
-    let mut listed = HashSet::new();
+    let mut listing = Listing::default();
     for object in objects {
-        listed.insert(Key::of(object));
+        listing.add(inventory, object);
+    }
+    listing.end::<K>(inventory, keep);
+}
+
+/// What a complete list of one kind has shown so far, for taking it in object by object.
+#[derive(Debug, Default)]
+pub struct Listing(HashSet<(Name, Name), RandomState>);
+
+impl Listing {
+    /// The list has this object, which is there from now on.
+    pub fn add<K: Resource>(&mut self, inventory: &mut Inventory, object: &K)
+    where
+        Inventory: Fold<K>,
+    {
+        let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+        let namespace = inventory.names.get(namespace);
+        let name = inventory.names.get(name_of(object));
+        self.0.insert((namespace, name));
         inventory.apply(object);
     }
-    for key in Fold::<K>::known(inventory) {
-        if !listed.contains(&key) && !keep(&key) {
-            Fold::<K>::remove(inventory, &key);
+
+    /// The list is complete: what it did not have is gone, but for those for which `keep` says so (there, but unreadable).
+    pub fn end<K>(self, inventory: &mut Inventory, keep: impl Fn(&Key) -> bool)
+    where
+        Inventory: Fold<K>,
+    {
+        let listed =
+            |namespace: &Name, name: &Name| self.0.contains(&(namespace.clone(), name.clone()));
+        for key in Fold::<K>::missing(inventory, &listed) {
+            if !keep(&key) {
+                Fold::<K>::remove(inventory, &key);
+            }
         }
     }
 }
@@ -81,16 +105,19 @@ macro_rules! fold_by_name {
     ($kind:ty, $facts:ident, $field:ident, $set:ident) => {
         impl Fold<$kind> for Inventory {
             fn apply(&mut self, object: &$kind) {
-                self.$set(&Key::of(object).name, Some($facts::of(object)));
+                let facts = $facts::of(object, &mut self.names);
+                self.$set(name_of(object), Some(facts));
             }
 
             fn remove(&mut self, key: &Key) {
                 self.$set(&key.name, None);
             }
 
-            fn known(&self) -> Vec<Key> {
-                self.$field
-                    .keys()
+            fn missing(&self, listed: &dyn Fn(&Name, &Name) -> bool) -> Vec<Key> {
+                let nowhere = Name::from("");
+                let names = self.$field.keys();
+                names
+                    .filter(|name| !listed(&nowhere, name))
                     .map(|name| Key {
                         namespace: None,
                         name: name.to_string(),
@@ -114,30 +141,29 @@ fold_by_name!(
 );
 fold_by_name!(StorageClass, ClassFacts, classes, set_class);
 
-impl Inventory {
-    fn set_persistent(&mut self, name: &str, facts: Option<PersistentFacts>) {
-        set(&mut self.persistent, name, facts);
-    }
-
-    fn set_class(&mut self, name: &str, facts: Option<ClassFacts>) {
-        set(&mut self.classes, name, facts);
-    }
+fn name_of(object: &impl Resource) -> &str {
+    object.meta().name.as_deref().unwrap_or_default()
 }
 
 impl Fold<PersistentVolumeClaim> for Inventory {
     fn apply(&mut self, object: &PersistentVolumeClaim) {
-        set(
-            &mut self.claims,
-            &Key::of(object),
-            Some(ClaimFacts::of(object)),
-        );
+        let facts = ClaimFacts::of(object, &mut self.names);
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+        self.set_claim(namespace, name_of(object), Some(facts));
     }
 
     fn remove(&mut self, key: &Key) {
-        set(&mut self.claims, key, None);
+        let namespace = key.namespace.as_deref().unwrap_or_default();
+        self.set_claim(namespace, &key.name, None);
     }
 
-    fn known(&self) -> Vec<Key> {
-        self.claims.keys().cloned().collect()
+    fn missing(&self, listed: &dyn Fn(&Name, &Name) -> bool) -> Vec<Key> {
+        let of_namespace = |(namespace, claims): (&Name, &Claims)| {
+            let missing = claims.keys().filter(|name| !listed(namespace, name));
+            missing
+                .map(|name| Key::namespaced(&**namespace, &**name))
+                .collect::<Vec<_>>()
+        };
+        self.claims.iter().flat_map(of_namespace).collect()
     }
 }

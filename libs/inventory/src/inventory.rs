@@ -1,34 +1,41 @@
 //! The facts of all objects, the links between them, and the snapshot that is kept in step with them.
 
-use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap};
-use std::hash::Hash;
 
+use foldhash::fast::RandomState;
 use hawser_placement::{Cluster, Name};
 
 use crate::claim::{ClaimFacts, ClassFacts, PersistentFacts};
 use crate::facts::{GroupFacts, NodeFacts, ReplicaFacts, StorageFacts, VolumeFacts};
-use crate::fold::Key;
+use crate::links::Links;
+use crate::names::Names;
+use crate::pending::Pending;
+
+pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// Claims of one namespace, by name.
+pub(crate) type Claims = Map<Name, ClaimFacts>;
 
 /// Everything known, and the [`Cluster`] that follows from it. Changed by [`crate::Fold`]; one writer, or a lock around it.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
+    pub(crate) names: Names,
     pub(crate) cluster: Cluster,
-    pub(crate) nodes: HashMap<Name, NodeFacts>,
-    pub(crate) storage: HashMap<Name, StorageFacts>,
-    pub(crate) replicas: HashMap<Name, ReplicaFacts>,
-    pub(crate) volumes: HashMap<Name, VolumeFacts>,
-    pub(crate) groups: HashMap<Name, GroupFacts>,
-    pub(crate) claims: HashMap<Key, ClaimFacts>,
-    pub(crate) persistent: HashMap<Name, PersistentFacts>,
-    pub(crate) classes: HashMap<Name, ClassFacts>,
+    pub(crate) nodes: Map<Name, NodeFacts>,
+    pub(crate) storage: Map<Name, StorageFacts>,
+    pub(crate) replicas: Map<Name, ReplicaFacts>,
+    pub(crate) volumes: Map<Name, VolumeFacts>,
+    pub(crate) groups: Map<Name, GroupFacts>,
+    /// By namespace.
+    pub(crate) claims: Map<Name, Claims>,
+    pub(crate) persistent: Map<Name, PersistentFacts>,
+    pub(crate) classes: Map<Name, ClassFacts>,
+    pub(crate) pending: Pending,
     replicas_by_node: Links,
     replicas_by_volume: Links,
     groups_by_node: Links,
     groups_by_volume: Links,
 }
-
-type Links = HashMap<Name, BTreeSet<Name>>;
 
 impl Inventory {
     #[must_use]
@@ -43,25 +50,28 @@ impl Inventory {
     }
 
     pub(crate) fn replicas_on(&self, node: &str) -> impl Iterator<Item = &ReplicaFacts> {
-        linked(&self.replicas_by_node, node).filter_map(|name| self.replicas.get(name))
+        let names = self.replicas_by_node.of(node).iter();
+        names.filter_map(|name| self.replicas.get(name))
     }
 
     pub(crate) fn replicas_of(&self, volume: &str) -> impl Iterator<Item = &ReplicaFacts> {
-        linked(&self.replicas_by_volume, volume).filter_map(|name| self.replicas.get(name))
+        let names = self.replicas_by_volume.of(volume).iter();
+        names.filter_map(|name| self.replicas.get(name))
     }
 
     pub(crate) fn groups_on(&self, node: &str) -> impl Iterator<Item = &GroupFacts> {
-        linked(&self.groups_by_node, node).filter_map(|name| self.groups.get(name))
+        let names = self.groups_by_node.of(node).iter();
+        names.filter_map(|name| self.groups.get(name))
     }
 
     pub(crate) fn set_node(&mut self, name: &str, facts: Option<NodeFacts>) {
-        if set(&mut self.nodes, name, facts) {
+        if set(&mut self.nodes, &mut self.names, name, facts) {
             self.refresh(name);
         }
     }
 
     pub(crate) fn set_storage(&mut self, name: &str, facts: Option<StorageFacts>) {
-        if set(&mut self.storage, name, facts) {
+        if set(&mut self.storage, &mut self.names, name, facts) {
             self.refresh(name);
         }
     }
@@ -72,16 +82,19 @@ impl Inventory {
             self.replicas.get(name).map(places),
             facts.as_ref().map(places),
         );
-        if !set(&mut self.replicas, name, facts) {
+        if !set(&mut self.replicas, &mut self.names, name, facts) {
             return;
         }
-        if let Some((node, volume)) = &old {
-            unlink(&mut self.replicas_by_node, node, name);
-            unlink(&mut self.replicas_by_volume, volume, name);
-        }
-        if let Some((node, volume)) = &new {
-            link(&mut self.replicas_by_node, node, name);
-            link(&mut self.replicas_by_volume, volume, name);
+        if old != new {
+            if let Some((node, volume)) = &old {
+                self.replicas_by_node.remove(node, name);
+                self.replicas_by_volume.remove(volume, name);
+            }
+            if let Some((node, volume)) = &new {
+                let name = self.names.get(name);
+                self.replicas_by_node.add(node, &name);
+                self.replicas_by_volume.add(volume, &name);
+            }
         }
         let mut touched: BTreeSet<Name> = BTreeSet::new();
         for (node, volume) in old.into_iter().chain(new) {
@@ -92,7 +105,7 @@ impl Inventory {
     }
 
     pub(crate) fn set_volume(&mut self, name: &str, facts: Option<VolumeFacts>) {
-        if set(&mut self.volumes, name, facts) {
+        if set(&mut self.volumes, &mut self.names, name, facts) {
             self.refresh_all(self.nodes_that_may_reserve(name));
         }
     }
@@ -100,40 +113,45 @@ impl Inventory {
     pub(crate) fn set_group(&mut self, name: &str, facts: Option<GroupFacts>) {
         let old = self.groups.get(name).cloned();
         let new = facts.clone();
-        if !set(&mut self.groups, name, facts) {
+        if !set(&mut self.groups, &mut self.names, name, facts) {
             return;
         }
         let mut touched: BTreeSet<Name> = BTreeSet::new();
         if let Some(facts) = &old {
-            facts
-                .nodes
-                .iter()
-                .for_each(|node| unlink(&mut self.groups_by_node, node, name));
-            facts
-                .members
-                .iter()
-                .for_each(|member| unlink(&mut self.groups_by_volume, &member.volume, name));
-            touched.extend(facts.nodes.iter().cloned());
+            for node in facts.nodes.as_slice() {
+                self.groups_by_node.remove(node, name);
+            }
+            for member in &facts.members {
+                self.groups_by_volume.remove(&member.volume, name);
+            }
+            touched.extend(facts.nodes.as_slice().iter().cloned());
         }
         if let Some(facts) = &new {
-            facts
-                .nodes
-                .iter()
-                .for_each(|node| link(&mut self.groups_by_node, node, name));
-            facts
-                .members
-                .iter()
-                .for_each(|member| link(&mut self.groups_by_volume, &member.volume, name));
-            touched.extend(facts.nodes.iter().cloned());
+            let name = self.names.get(name);
+            for node in facts.nodes.as_slice() {
+                self.groups_by_node.add(node, &name);
+            }
+            for member in &facts.members {
+                self.groups_by_volume.add(&member.volume, &name);
+            }
+            touched.extend(facts.nodes.as_slice().iter().cloned());
         }
         self.refresh_all(touched);
     }
 
+    pub(crate) fn set_persistent(&mut self, name: &str, facts: Option<PersistentFacts>) {
+        set(&mut self.persistent, &mut self.names, name, facts);
+    }
+
+    pub(crate) fn set_class(&mut self, name: &str, facts: Option<ClassFacts>) {
+        set(&mut self.classes, &mut self.names, name, facts);
+    }
+
     fn nodes_that_may_reserve(&self, volume: &str) -> BTreeSet<Name> {
-        let groups =
-            linked(&self.groups_by_volume, volume).filter_map(|name| self.groups.get(name));
+        let groups = self.groups_by_volume.of(volume).iter();
         groups
-            .flat_map(|group| group.nodes.iter().cloned())
+            .filter_map(|name| self.groups.get(name))
+            .flat_map(|group| group.nodes.as_slice().iter().cloned())
             .collect()
     }
 
@@ -145,44 +163,28 @@ impl Inventory {
 
     /// Brings one node of the snapshot in step with the facts; leaves it alone (and shared) if nothing changed.
     fn refresh(&mut self, name: &str) {
-        match self.compose(name) {
-            None => self.cluster.remove(name),
-            Some(node) if self.cluster.get(name).is_some_and(|known| **known == node) => {}
+        let name = self.names.get(name);
+        match self.compose(&name) {
+            None => self.cluster.remove(&name),
+            Some(node) if self.cluster.get(&name).is_some_and(|known| **known == node) => {}
             Some(node) => self.cluster.insert(node),
         }
     }
 }
 
 /// Sets or removes; false if that changes nothing.
-pub(crate) fn set<K, Q, V>(facts: &mut HashMap<K, V>, key: &Q, new: Option<V>) -> bool
-where
-    K: Eq + Hash + Borrow<Q> + for<'q> From<&'q Q>,
-    Q: Eq + Hash + ?Sized,
-    V: PartialEq,
-{
+pub(crate) fn set<V: PartialEq>(
+    facts: &mut Map<Name, V>,
+    names: &mut Names,
+    key: &str,
+    new: Option<V>,
+) -> bool {
     if facts.get(key) == new.as_ref() {
         return false;
     }
     match new {
-        Some(new) => facts.insert(K::from(key), new),
+        Some(new) => facts.insert(names.get(key), new),
         None => facts.remove(key),
     };
     true
-}
-
-fn linked<'a>(links: &'a Links, from: &str) -> impl Iterator<Item = &'a Name> {
-    links.get(from).into_iter().flatten()
-}
-
-fn link(links: &mut Links, from: &Name, to: &str) {
-    links.entry(from.clone()).or_default().insert(to.into());
-}
-
-fn unlink(links: &mut Links, from: &Name, to: &str) {
-    if let Some(set) = links.get_mut(from) {
-        set.remove(to);
-        if set.is_empty() {
-            links.remove(from);
-        }
-    }
 }

@@ -557,9 +557,10 @@ fn victims_free_only_what_goes_with_them() {
         ));
     }
     let used = |pods: &[&str]| {
-        let after = inventory.cluster_without("n1", &pods.iter().copied().collect());
-        after.get("n1").unwrap().pool(POOL).unwrap().used
+        let after = inventory.node_without("n1", pods.iter().copied());
+        after.unwrap().pool(POOL).unwrap().used
     };
+    assert_eq!(inventory.node_without("n9", ["victim"]), None);
     assert_eq!(used(&[]), Bytes::mib(60));
     assert_eq!(used(&["bystander"]), Bytes::mib(60));
     assert_eq!(
@@ -567,4 +568,102 @@ fn victims_free_only_what_goes_with_them() {
         Bytes::mib(48),
         "one is kept by its reclaim policy"
     );
+}
+
+#[test]
+fn a_cordoned_node_has_the_taint_that_stands_for_it() {
+    let mut inventory = n1();
+    let taints = |inventory: &Inventory| {
+        let node = inventory.cluster().get("n1").expect("n1 is there");
+        let texts = node.taints.iter().map(ToString::to_string);
+        texts.collect::<Vec<_>>()
+    };
+    let node = |spec: Value| object::<Node>(json!({ "metadata": { "name": "n1" }, "spec": spec }));
+    inventory.apply(&node(json!({ "unschedulable": true })));
+    let cordoned = ["node.kubernetes.io/unschedulable:NoSchedule"];
+    assert_eq!(taints(&inventory), cordoned, "the field alone is enough");
+    let taint = json!({ "key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule" });
+    inventory.apply(&node(
+        json!({ "unschedulable": true, "taints": [taint.clone()] }),
+    ));
+    assert_eq!(taints(&inventory), cordoned, "said twice, there once");
+    inventory.apply(&node(json!({ "taints": [taint] })));
+    assert_eq!(taints(&inventory), cordoned);
+    inventory.apply(&node(json!({ "unschedulable": false })));
+    assert_eq!(taints(&inventory), Vec::<String>::new());
+}
+
+#[test]
+fn a_class_says_how_its_volumes_are_placed() {
+    let mut inventory = shop();
+    let mut packed = class("packed", "lvm.hwameistor.io", "WaitForFirstConsumer");
+    let parameters = packed.parameters.get_or_insert_default();
+    parameters.insert("hawser.io/placement".into(), "binpack".into());
+    inventory.apply(&packed);
+    inventory.apply(&claim("data", json!("packed"), &[]));
+    inventory.apply(&claim("log", json!("fast"), &[]));
+    let request = inventory
+        .pod_request(&pod(&[uses("data"), uses("log")]))
+        .unwrap()
+        .unwrap();
+    let strategies: Vec<_> = request.new_volumes().map(|(_, new)| new.strategy).collect();
+    assert_eq!(
+        strategies,
+        [Some(hawser_placement::Strategy::BinPack), None]
+    );
+}
+
+#[test]
+fn a_choice_holds_room_until_it_is_reserved_and_not_for_the_chosen_pod() {
+    let mut inventory = shop();
+    let chosen = |name: &str, node: &str| {
+        let mut claim = claim(name, json!("fast"), &[]);
+        let annotations = claim.metadata.annotations.get_or_insert_default();
+        annotations.insert("volume.kubernetes.io/selected-node".into(), node.into());
+        claim
+    };
+    let held = |inventory: &Inventory, claims: &[&str]| {
+        let volumes: Vec<Value> = claims.iter().map(|claim| uses(claim)).collect();
+        let request = inventory.pod_request(&pod(&volumes)).unwrap().unwrap();
+        let holds = inventory.holds(&request).into_iter();
+        holds
+            .map(|hold| (hold.node.to_string(), hold.size.0 / MIB))
+            .collect::<Vec<_>>()
+    };
+    inventory.apply(&claim("data", json!("fast"), &[]));
+    inventory.apply(&claim("mine", json!("fast"), &[]));
+    assert!(held(&inventory, &["mine"]).is_empty() && !inventory.is_decided("pvc-uid-data"));
+    inventory.apply(&chosen("data", "n1"));
+    assert!(inventory.is_decided("pvc-uid-data"));
+    let on_n1 = [("n1".to_owned(), 12)];
+    assert_eq!(
+        held(&inventory, &["mine"]),
+        on_n1,
+        "10 MiB in whole extents"
+    );
+    assert!(held(&inventory, &["data"]).is_empty(), "its own choice");
+    inventory.apply(&group("g", "db-1", &[("pvc-uid-data", 12)]));
+    assert!(
+        held(&inventory, &["mine"]).is_empty(),
+        "reserved, so counted already"
+    );
+    Fold::<LocalVolumeGroup>::remove(
+        &mut inventory,
+        &Key {
+            namespace: None,
+            name: "g".into(),
+        },
+    );
+    assert_eq!(held(&inventory, &["mine"]), on_n1);
+    inventory.apply(&volume("pvc-uid-data", json!(null)));
+    assert!(held(&inventory, &["mine"]).is_empty(), "it exists");
+    Fold::<LocalVolume>::remove(
+        &mut inventory,
+        &Key {
+            namespace: None,
+            name: "pvc-uid-data".into(),
+        },
+    );
+    inventory.apply(&claim("data", json!("fast"), &[]));
+    assert!(held(&inventory, &["mine"]).is_empty(), "taken back");
 }

@@ -83,7 +83,18 @@ fn two_existing(cluster: &Cluster) -> Request {
     }
 }
 
+/// As the extender does.
 fn decide(cluster: &Cluster, request: &Request, names: &[Name]) -> usize {
+    let mut evaluator = Evaluator::new(cluster, request);
+    names
+        .iter()
+        .filter_map(|name| cluster.id(name))
+        .filter(|id| evaluator.look(*id).is_ok())
+        .count()
+}
+
+/// Every node itself, with reasons.
+fn in_detail(cluster: &Cluster, request: &Request, names: &[Name]) -> usize {
     let mut evaluator = Evaluator::new(cluster, request);
     names
         .iter()
@@ -118,6 +129,21 @@ fn decisions(c: &mut Criterion) {
         });
     }
     group.finish();
+    let mut group = c.benchmark_group("5000 nodes in detail");
+    group.sample_size(30);
+    for (name, request) in &cases {
+        assert_eq!(
+            decide(&cluster, request, &names),
+            in_detail(&cluster, request, &names)
+        );
+        group.bench_function(*name, |b| {
+            b.iter(|| black_box(in_detail(&cluster, request, &names)));
+        });
+    }
+    group.finish();
+    c.bench_function("clone of a cluster of 5000 nodes", |b| {
+        b.iter(|| black_box(cluster.clone()));
+    });
 }
 
 criterion_group!(benches, decisions);

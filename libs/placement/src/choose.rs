@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use crate::cluster::{Cluster, Name, PoolHealth, Reservation};
+use crate::cluster::{Cluster, Name};
 use crate::evaluate::{Evaluator, Plan, Verdict};
-use crate::reason::{Lack, Reason, Sentence};
+use crate::node::{PoolHealth, Reservation};
+use crate::reason::{Lack, Reason, Reserved};
 use crate::request::Request;
 use crate::score::Score;
+use crate::sentence::Sentence;
+use crate::tell::{Refused, tell};
 use crate::units::Bytes;
 
 /// Which nodes come into question for the first copies.
@@ -47,37 +51,42 @@ pub fn choose(
     };
     let check = !matches!(candidates, Candidates::Selected(_));
     let mut evaluator = Evaluator::new(cluster, request);
-    let mut best: Option<Placement> = None;
-    let mut nodes = Vec::new();
-    for name in names {
-        if let Some(reason) = check.then(|| kept_out(cluster, request, &name)).flatten() {
-            nodes.push((name, vec![reason]));
+    let mut best: Option<(Score, Name)> = None;
+    for name in &names {
+        let Some(id) = cluster.id(name) else { continue };
+        if check && kept_out(cluster, request, name).is_some() {
             continue;
         }
-        match evaluator.verdict(&name) {
-            Verdict::Fit { score, plan } => {
-                let better = best
-                    .as_ref()
-                    .is_none_or(|best| (score, &best.node) > (best.score, &name));
-                if better {
-                    best = Some(Placement {
-                        node: name,
-                        score,
-                        plan,
-                    });
-                }
+        if let Ok(score) = evaluator.look(id) {
+            let better = |(than, other): &(Score, Name)| (score, other) > (*than, name);
+            if best.as_ref().is_none_or(better) {
+                best = Some((score, name.clone()));
             }
-            Verdict::NoFit { reasons } => nodes.push((name, reasons)),
         }
     }
-    best.ok_or_else(|| {
-        nodes.sort_by(|a, b| a.0.cmp(&b.0));
-        nodes.dedup_by(|a, b| a.0 == b.0);
-        Refusal { nodes }
-    })
+    let verdict = best.map(|(_, node)| (evaluator.verdict(&node), node));
+    if let Some((Verdict::Fit { score, plan }, node)) = verdict {
+        return Ok(Placement { node, score, plan });
+    }
+    let mut nodes: Vec<_> = names
+        .into_iter()
+        .map(|name| {
+            let kept_out = check.then(|| kept_out(cluster, request, &name)).flatten();
+            let reasons = kept_out.map_or_else(
+                || evaluator.score(&name).err().unwrap_or_default(),
+                |reason| vec![reason],
+            );
+            (name, reasons)
+        })
+        .collect();
+    nodes.sort_by(|a, b| a.0.cmp(&b.0));
+    nodes.dedup_by(|a, b| a.0 == b.0);
+    Err(Refusal { nodes })
 }
 
-fn kept_out(cluster: &Cluster, request: &Request, name: &str) -> Option<Reason> {
+/// Why the pod may not be on the node whatever its storage: selector, affinity, taints. What is not known is not kept out.
+#[must_use]
+pub fn kept_out(cluster: &Cluster, request: &Request, name: &str) -> Option<Reason> {
     let node = cluster.get(name)?;
     if !request.constraints.selects(node) {
         return Some(Reason::NotSelected);
@@ -100,46 +109,57 @@ pub fn grow(
     let Some(node) = cluster.get(node) else {
         return Err(vec![Reason::UnknownNode]);
     };
+    let known = node.pool(pool);
     let lack = |lack| {
-        Err(vec![Reason::Pool {
+        let mut reason = Reason::Pool {
             pool: pool.into(),
+            class: known.map(|pool| pool.class),
             lack,
-        }])
+        };
+        reason.name_owners(node, &mine);
+        Err(vec![reason])
     };
-    let Some(pool) = node.pool(pool) else {
+    let Some(pool) = known else {
         return lack(Lack::Pool);
     };
     let more = to
         .round_up(pool.extent)
         .saturating_sub(from.round_up(pool.extent));
-    let room = node.room(pool, mine);
+    let room = node.room(pool, &mine);
     match room.free.zip(pool.total) {
         _ if more == Bytes::ZERO => Ok(()),
         _ if pool.health == PoolHealth::Failed => lack(Lack::Health),
-        None => lack(Lack::Capacity),
+        None => lack(Lack::Capacity { needed: more }),
         Some((free, total)) if more > free => lack(Lack::Room {
             volumes: 1,
             needed: more,
             free,
             total,
-            reserved: room.reserved,
+            used: pool.used,
+            extent: pool.extent,
+            reserved: Reserved::default(),
         }),
         Some(_) => Ok(()),
     }
 }
 
-/// `node n1: <why>`, or, for several, equal reasons counted: `none of 3 nodes can hold the volumes: 2: <why>; 1: <why>`.
+/// `node n1: <why>`, or, for several, equal reasons counted, as long as [`tell`] has it: `none of 3 nodes can hold the volumes: 2: <why>; 1: <why>`.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let [(node, reasons)] = self.nodes.as_slice() {
-            return write!(f, "node {node}: {}", Sentence(reasons));
+            return write!(f, "node {node}: {}", Sentence::of(reasons));
         }
         if self.nodes.is_empty() {
             return f.write_str("there is no node to choose from");
         }
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        for (_, reasons) in &self.nodes {
-            *counts.entry(Sentence(reasons).to_string()).or_default() += 1;
+        let reasons: Vec<Refused<'_>> = self
+            .nodes
+            .iter()
+            .map(|(_, why)| Refused::one(why))
+            .collect();
+        let mut counts: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        for sentence in tell(&reasons) {
+            *counts.entry(sentence).or_default() += 1;
         }
         write!(f, "none of {} nodes can hold the volumes", self.nodes.len())?;
         for (i, (sentence, count)) in counts.iter().enumerate() {

@@ -15,12 +15,19 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::cluster::{Cluster, Name, Node, Pool, Reservation, StorageState};
+use serde::Serialize;
+
+use crate::cluster::{Cluster, Name, NodeId};
+use crate::json;
+use crate::lacks::Lacks;
 use crate::local::{self, Wanted};
+use crate::node::{Node, Pool, Reservation, StorageState};
 use crate::pack::{Bin, Item, Packing, pack};
+use crate::places::Places;
+use crate::quick::Quick;
 use crate::reason::{Exclusions, Reason};
 use crate::request::{ReplicaState, Request};
-use crate::score::RoomLeft;
+use crate::score::{Held, strategy_of};
 
 /// For each volume that wants further copies: where they go. Sorted by volume name; the most wanted place first.
 #[derive(Debug)]
@@ -28,26 +35,33 @@ pub(crate) struct FarCopies {
     pub(crate) volumes: Vec<(Name, Vec<Place>)>,
     /// At least one copy of each volume is outside the zone of the first (or zones are not known).
     pub(crate) other_zone: bool,
+    /// The nodes of all these places.
+    nodes: Vec<NodeId>,
 }
 
 /// A pool on a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
+    #[serde(serialize_with = "json::name")]
     pub node: Name,
+    #[serde(serialize_with = "json::name")]
     pub pool: Name,
 }
 
 pub(crate) struct Further<'a> {
+    cluster: &'a Cluster,
     request: &'a Request,
     /// Volumes that want more than one copy.
     wanted: Vec<Wanted<'a>>,
     able: Vec<Able<'a>>,
     counts: Exclusions,
-    by_zone: HashMap<Option<Name>, Result<Arc<FarCopies>, Reason>>,
+    /// For nodes without a zone, and then for those of each zone of the cluster's rows.
+    by_zone: Vec<Option<Result<Arc<FarCopies>, Reason>>>,
 }
 
 /// A node that can take at least one further copy of at least one volume.
 struct Able<'a> {
+    id: NodeId,
     node: &'a Node,
     /// The first layer that it can take as a whole.
     layer: Option<u8>,
@@ -58,34 +72,68 @@ struct Able<'a> {
     room: u64,
 }
 
-impl<'a> Further<'a> {
-    /// Looks at every node once. Without volumes that want several copies it looks at none.
-    pub(crate) fn new(cluster: &'a Cluster, request: &'a Request, all: &[Wanted<'a>]) -> Self {
-        let wanted: Vec<Wanted<'a>> = all
-            .iter()
-            .copied()
-            .filter(|one| one.new.copies > 1)
-            .collect();
-        let mut further = Self {
-            request,
+/// Volumes that go to one node, in the form that rows are compared with.
+struct Set<'a> {
+    wanted: Vec<Wanted<'a>>,
+    quick: Quick,
+}
+
+impl<'a> Set<'a> {
+    fn new(wanted: Vec<Wanted<'a>>, request: &Request) -> Self {
+        Self {
+            quick: Quick::new(&wanted, request.strategy),
             wanted,
+        }
+    }
+
+    /// What is left of the node after these volumes, by which nodes are compared; `None`: they don't fit.
+    fn fits(&mut self, cluster: &Cluster, request: &Request, id: NodeId, row: bool) -> Option<u64> {
+        if row {
+            let left = self.quick.look(cluster.rows(), id, None).ok()?;
+            return Some(left.room());
+        }
+        let node = cluster.node(id)?;
+        let plan = local::place(request, &self.wanted, node, Held::default()).ok()?;
+        Some(plan.left.room())
+    }
+}
+
+impl<'a> Further<'a> {
+    /// Looks at every node once. `special`: nodes about which rows do not say everything.
+    pub(crate) fn new(
+        cluster: &'a Cluster,
+        request: &'a Request,
+        all: &[Wanted<'a>],
+        special: &Places,
+    ) -> Self {
+        let several = |one: &Wanted<'_>| one.new.copies > 1;
+        let mut further = Self {
+            cluster,
+            request,
+            wanted: all.iter().copied().filter(several).collect(),
             able: Vec::new(),
             counts: Exclusions::default(),
-            by_zone: HashMap::new(),
+            by_zone: vec![None; cluster.rows().zones() + 1],
         };
-        if !further.wanted.is_empty() {
-            for node in cluster.nodes() {
-                further.consider(node);
-            }
+        let set = |wanted| Set::new(wanted, request);
+        let mut alone: Vec<Set<'_>> = further.wanted.iter().map(|one| set(vec![*one])).collect();
+        let mut layers: Vec<Set<'_>> = (1..=further.layers())
+            .map(|layer| set(further.layer(layer)))
+            .collect();
+        for (id, node) in cluster.entries() {
+            let row = cluster.rows().head(id).simple && !special.has(id);
+            further.consider((id, node), row, &mut alone, &mut layers);
         }
         further
     }
 
-    pub(crate) fn is_needed(&self) -> bool {
-        !self.wanted.is_empty()
-    }
-
-    fn consider(&mut self, node: &'a Node) {
+    fn consider(
+        &mut self,
+        (id, node): (NodeId, &'a Node),
+        row: bool,
+        alone: &mut [Set<'a>],
+        layers: &mut [Set<'a>],
+    ) {
         let counts = &mut self.counts;
         match node.storage {
             StorageState::Absent | StorageState::NodeMissing => return,
@@ -107,12 +155,13 @@ impl<'a> Further<'a> {
             }) += 1;
             return;
         }
-        let fits = |wanted: &[Wanted<'_>]| local::place(self.request, wanted, node);
-        let alone: Vec<bool> = self
-            .wanted
-            .iter()
-            .map(|one| allowed(one) && fits(&[*one]).is_ok())
-            .collect();
+        let (cluster, request) = (self.cluster, self.request);
+        let fits = |set: &mut Set<'a>| {
+            let all_allowed = set.wanted.iter().all(allowed);
+            let fits = || set.fits(cluster, request, id, row);
+            all_allowed.then(fits).flatten()
+        };
+        let alone: Vec<bool> = alone.iter_mut().map(|set| fits(set).is_some()).collect();
         if !alone.contains(&true) {
             let pool = self
                 .wanted
@@ -125,22 +174,16 @@ impl<'a> Further<'a> {
             }) += 1;
             return;
         }
-        let layers = (1..=self.layers()).find_map(|layer| {
-            let all = self.layer(layer);
-            if !all.iter().all(allowed) {
-                return None;
-            }
-            fits(&all).ok().map(|plan| (layer, plan.room))
-        });
-        let room = layers
-            .map_or(RoomLeft::ALL, |(_, room)| room)
-            .key(self.request.strategy);
+        let layer = (1u8..)
+            .zip(layers)
+            .find_map(|(layer, set)| fits(set).map(|room| (layer, room)));
         self.able.push(Able {
+            id,
             node,
-            layer: layers.map(|(layer, _)| layer),
+            layer: layer.map(|(layer, _)| layer),
             alone,
             held: self.held(node),
-            room,
+            room: layer.map_or(u64::MAX, |(_, room)| room),
         });
     }
 
@@ -172,101 +215,137 @@ impl<'a> Further<'a> {
 
     /// The further copies for a pod on `node`.
     pub(crate) fn beside(&mut self, node: &Node) -> Result<Arc<FarCopies>, Reason> {
-        let zone = node.zone.clone();
-        let anywhere = if let Some(known) = self.by_zone.get(&zone) {
-            known.clone()
-        } else {
-            let found = self.solve(zone.as_ref(), None).map(Arc::new);
-            self.by_zone.insert(zone.clone(), found.clone());
-            found
+        let Some(id) = self.cluster.id(&node.name) else {
+            return self.solve(None, None).map(Arc::new);
         };
-        let uses_node = |found: &FarCopies| {
-            found
-                .volumes
-                .iter()
-                .flat_map(|(_, at)| at)
-                .any(|at| at.node == node.name)
-        };
-        match anywhere {
-            Ok(found) if uses_node(&found) => {
-                self.solve(zone.as_ref(), Some(&node.name)).map(Arc::new)
+        match self.elsewhere(id) {
+            Ok(found) if found.nodes.contains(&id) => {
+                self.solve(node.zone.as_ref(), Some(id)).map(Arc::new)
             }
-            as_it_is => as_it_is,
+            as_it_is => as_it_is.clone(),
         }
     }
 
-    fn solve(&self, zone: Option<&Name>, exclude: Option<&Name>) -> Result<FarCopies, Reason> {
-        let order = self.by_preference(zone, exclude);
-        let places = match self.together(&order) {
+    /// As [`Self::beside`], only whether the copies are in another zone.
+    pub(crate) fn is_in_other_zone(&mut self, id: NodeId) -> Result<bool, Lacks> {
+        let lacks = |reason: &Reason| {
+            if matches!(reason, Reason::NoFurtherNodes { .. }) {
+                Lacks::FURTHER
+            } else {
+                Lacks::OTHER
+            }
+        };
+        let cluster = self.cluster;
+        match self.elsewhere(id) {
+            Ok(found) if found.nodes.contains(&id) => {
+                let zone = cluster.node(id).and_then(|node| node.zone.as_ref());
+                let found = self.solve(zone, Some(id)).map_err(|why| lacks(&why))?;
+                Ok(found.other_zone)
+            }
+            Ok(found) => Ok(found.other_zone),
+            Err(reason) => Err(lacks(reason)),
+        }
+    }
+
+    /// The answer for all nodes of this one's zone that are not used by it.
+    fn elsewhere(&mut self, id: NodeId) -> &Result<Arc<FarCopies>, Reason> {
+        let zone = self.cluster.rows().head(id).zone.index();
+        let at = zone.map_or(0, |zone| zone + 1);
+        if self.by_zone[at].is_none() {
+            let zone = self.cluster.node(id).and_then(|node| node.zone.as_ref());
+            self.by_zone[at] = Some(self.solve(zone, None).map(Arc::new));
+        }
+        self.by_zone[at]
+            .as_ref()
+            .expect("it has just been put there")
+    }
+
+    fn solve(&self, zone: Option<&Name>, exclude: Option<NodeId>) -> Result<FarCopies, Reason> {
+        let places = match self.together(zone, exclude) {
             Some(places) => places,
-            None => self.spread(&order)?,
+            None => self.spread(zone, exclude)?,
         };
-        let other_zone = |at: &(Place, &Node)| {
-            zone.is_none() || at.1.zone.is_none() || at.1.zone.as_ref() != zone
-        };
+        let other_zone = |able: &Able<'_>| !same_zone(able.node, zone);
         let mut volumes: Vec<(Name, Vec<Place>)> = Vec::with_capacity(places.len());
-        let mut all_other = true;
-        for (one, at) in self.wanted.iter().zip(&places) {
-            all_other &= at.iter().any(other_zone);
-            volumes.push((
-                one.volume.name.clone(),
-                at.iter().map(|(place, _)| place.clone()).collect(),
-            ));
+        let (mut all_other, mut nodes) = (true, Vec::new());
+        for (one, at) in self.wanted.iter().zip(places) {
+            all_other &= at.iter().any(|(_, able)| other_zone(able));
+            nodes.extend(at.iter().map(|(_, able)| able.id));
+            let places = at.into_iter().map(|(place, _)| place);
+            volumes.push((one.volume.name.clone(), places.collect()));
         }
         volumes.sort_by(|a, b| a.0.cmp(&b.0));
+        nodes.sort_unstable();
+        nodes.dedup();
         Ok(FarCopies {
             volumes,
             other_zone: all_other,
+            nodes,
         })
     }
 
-    /// The able nodes, the most wanted first: those that hold the pod's existing volumes, those in another zone, by room, by name.
-    fn by_preference(&self, zone: Option<&Name>, exclude: Option<&Name>) -> Vec<&Able<'a>> {
-        let mut order: Vec<&Able<'a>> = self
+    /// Able nodes but the excluded one, with what they are ordered by, the most wanted first: those that hold the pod's
+    /// existing volumes, those in another zone, by room, by name.
+    fn candidates<'s>(
+        &'s self,
+        zone: Option<&Name>,
+        exclude: Option<NodeId>,
+    ) -> impl Iterator<Item = (Preference<'s>, &'s Able<'a>)> {
+        let others = self
             .able
             .iter()
-            .filter(|able| Some(&able.node.name) != exclude)
-            .collect();
-        let same_zone = |able: &Able<'_>| zone.is_some() && able.node.zone.as_ref() == zone;
-        order.sort_by_cached_key(|able| {
-            (
+            .filter(move |able| Some(able.id) != exclude);
+        others.map(move |able| {
+            let preference = (
                 Reverse(able.held),
-                same_zone(able),
+                same_zone(able.node, zone),
                 Reverse(able.room),
-                able.node.name.clone(),
-            )
-        });
-        order
+                &able.node.name,
+            );
+            (preference, able)
+        })
     }
 
     /// Each layer on one node, or nothing.
-    fn together(&self, order: &[&Able<'a>]) -> Option<Placed<'a>> {
-        let mut places = vec![Vec::new(); self.wanted.len()];
-        let mut used: Vec<&Name> = Vec::new();
+    fn together<'s>(
+        &'s self,
+        zone: Option<&Name>,
+        exclude: Option<NodeId>,
+    ) -> Option<Placed<'s, 'a>> {
+        let mut places: Placed<'s, 'a> = vec![Vec::new(); self.wanted.len()];
+        let mut used: Vec<NodeId> = Vec::new();
         for layer in 1..=self.layers() {
-            let takes = |able: &&&Able<'a>| {
-                able.layer.is_some_and(|from| from <= layer) && !used.contains(&&able.node.name)
+            let takes = |able: &Able<'a>| {
+                able.layer.is_some_and(|from| from <= layer) && !used.contains(&able.id)
             };
-            let able = order.iter().find(takes)?;
-            used.push(&able.node.name);
-            let plan = local::place(self.request, &self.layer(layer), able.node).ok()?;
+            let (_, able) = self
+                .candidates(zone, exclude)
+                .filter(|(_, able)| takes(able))
+                .min_by(|(a, _), (b, _)| a.cmp(b))?;
+            used.push(able.id);
+            let volumes = self.layer(layer);
+            let plan = local::place(self.request, &volumes, able.node, Held::default()).ok()?;
             let volumes = (0..self.wanted.len()).filter(|&k| self.wanted[k].new.copies > layer);
             for (k, pool) in volumes.zip(plan.pools) {
-                let pool = able.node.pools[pool].name.clone();
-                places[k].push((
-                    Place {
-                        node: able.node.name.clone(),
-                        pool,
-                    },
-                    able.node,
-                ));
+                let place = Place {
+                    node: able.node.name.clone(),
+                    pool: able.node.pools[pool].name.clone(),
+                };
+                places[k].push((place, able));
             }
         }
         Some(places)
     }
 
     /// Each copy by itself.
-    fn spread(&self, order: &[&Able<'a>]) -> Result<Placed<'a>, Reason> {
+    fn spread<'s>(
+        &'s self,
+        zone: Option<&Name>,
+        exclude: Option<NodeId>,
+    ) -> Result<Placed<'s, 'a>, Reason> {
+        let mut order: Vec<_> = self.candidates(zone, exclude).collect();
+        order.sort_unstable_by_key(|(rank, _)| *rank);
+        let order: Vec<&Able<'a>> = order.into_iter().map(|(_, able)| able).collect();
         let copies: usize = self
             .wanted
             .iter()
@@ -277,7 +356,7 @@ impl<'a> Further<'a> {
         for (k, one) in self.wanted.iter().enumerate() {
             let able = order.iter().filter(|able| able.alone[k]).take(copies);
             let candidates = able
-                .flat_map(|able| self.bins_for(k, able.node, &mut pools))
+                .flat_map(|able| self.bins_for(k, able, &mut pools))
                 .collect();
             let item = Item {
                 group: k,
@@ -291,14 +370,14 @@ impl<'a> Further<'a> {
             Packing::Impossible => Err(self.refusal()),
             Packing::Undecided => Err(Reason::Undecided { volumes: copies }),
             Packing::Found(found) => {
-                let mut places = vec![Vec::new(); self.wanted.len()];
+                let mut places: Placed<'s, 'a> = vec![Vec::new(); self.wanted.len()];
                 for (item, bin) in items.iter().zip(found) {
-                    let (node, pool) = pools.at[bin];
+                    let (able, pool) = pools.at[bin];
                     let place = Place {
-                        node: node.name.clone(),
+                        node: able.node.name.clone(),
                         pool: pool.name.clone(),
                     };
-                    places[item.group].push((place, node));
+                    places[item.group].push((place, able));
                 }
                 Ok(places)
             }
@@ -306,9 +385,15 @@ impl<'a> Further<'a> {
     }
 
     /// The node's pools that can take volume `k` alone, the most wanted first.
-    fn bins_for(&self, k: usize, node: &'a Node, pools: &mut Pools<'a>) -> Vec<usize> {
+    fn bins_for<'s>(
+        &'s self,
+        k: usize,
+        able: &'s Able<'a>,
+        pools: &mut Pools<'s, 'a>,
+    ) -> Vec<usize> {
+        let node = able.node;
         let mine = |held: &Reservation| self.request.owns(held);
-        let first = *pools.first_of.entry(&node.name).or_insert_with(|| {
+        let first = *pools.first_of.entry(able.id).or_insert_with(|| {
             let used = node.volumes(mine);
             let slots = node.volume_limit.map(|limit| limit.saturating_sub(used));
             pools.node_slots.push(slots.unwrap_or(u64::MAX));
@@ -317,20 +402,22 @@ impl<'a> Further<'a> {
             for pool in &node.pools {
                 let room = node.room(pool, mine);
                 pools.bins.push(local::bin(node_index, pool, &room));
-                pools.at.push((node, pool));
+                pools.at.push((able, pool));
             }
             first
         });
-        let class = self.wanted[k].new.class;
-        let of_class = (0..node.pools.len()).filter(|&p| node.pools[p].class == class);
-        let by_preference = local::pools_by_preference(self.request, node, of_class);
+        let new = self.wanted[k].new;
+        let strategy = strategy_of(std::iter::once(new), self.request.strategy);
+        let of_class = (0..node.pools.len()).filter(|&p| node.pools[p].class == new.class);
+        let by_preference = local::pools_by_preference(self.request, strategy, node, of_class);
         local::candidates(&self.wanted, k, &by_preference)
             .into_iter()
             .map(|at| first + by_preference[at].0)
             .collect()
     }
 
-    fn refusal(&self) -> Reason {
+    /// Why there is no place, if there is none.
+    pub(crate) fn refusal(&self) -> Reason {
         let mut claims: Vec<Name> = self
             .wanted
             .iter()
@@ -346,16 +433,23 @@ impl<'a> Further<'a> {
     }
 }
 
+type Preference<'s> = (Reverse<usize>, bool, Reverse<u64>, &'s Name);
+
+/// Zones that are not known are not the same.
+fn same_zone(node: &Node, zone: Option<&Name>) -> bool {
+    zone.is_some() && node.zone.as_ref() == zone
+}
+
 /// For each wanted volume, its places and their nodes.
-type Placed<'a> = Vec<Vec<(Place, &'a Node)>>;
+type Placed<'s, 'a> = Vec<Vec<(Place, &'s Able<'a>)>>;
 
 /// The pools that take part in a search over several nodes.
 #[derive(Default)]
-struct Pools<'a> {
+struct Pools<'s, 'a> {
     bins: Vec<Bin>,
     /// What each bin is.
-    at: Vec<(&'a Node, &'a Pool)>,
+    at: Vec<(&'s Able<'a>, &'a Pool)>,
     node_slots: Vec<u64>,
     /// The bin of a node's first pool; the others follow.
-    first_of: HashMap<&'a str, usize>,
+    first_of: HashMap<NodeId, usize>,
 }

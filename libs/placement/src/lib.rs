@@ -7,28 +7,39 @@
 //! What is promised: "fits" is never wrong in either direction (exact search, see `pack` and `further`); the answer does not
 //! depend on the order of nodes, pools or volumes; candidates are totally ordered.
 
+mod amounts;
 mod choose;
 mod cluster;
 mod evaluate;
 mod further;
+mod json;
+mod lacks;
 mod local;
+mod node;
 mod pack;
+mod places;
+mod quick;
 mod reason;
 mod request;
+mod rows;
 mod score;
 pub mod selector;
+mod sentence;
+mod tell;
 mod units;
 
-pub use choose::{Candidates, Placement, Refusal, choose, grow};
-pub use cluster::{
-    Cluster, Name, Node, Pool, PoolClass, PoolHealth, Reservation, Room, StorageState, ThinPool,
-};
+pub use choose::{Candidates, Placement, Refusal, choose, grow, kept_out};
+pub use cluster::{Cluster, Labels, Name, NodeId, Roster};
 pub use evaluate::{Evaluator, Plan, Verdict, VolumePlan, evaluate};
 pub use further::Place;
-pub use reason::{Exclusions, Lack, Reason, Sentence};
+pub use lacks::Lacks;
+pub use node::{Node, Pool, PoolClass, PoolHealth, Reservation, Room, StorageState, ThinPool};
+pub use reason::{Exclusions, Lack, NAMED_OWNERS, PoolLeft, Reason, Reserved, Share};
 pub use request::{
     BoundVolume, NewVolume, Replica, ReplicaState, Request, Strategy, Volume, VolumeKind,
 };
-pub use score::Score;
+pub use score::{Hold, Score, ScoreParts, Tier};
 pub use selector::Constraints;
+pub use sentence::Sentence;
+pub use tell::{Refused, SPOKEN, tell};
 pub use units::Bytes;

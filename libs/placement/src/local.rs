@@ -3,11 +3,12 @@
 //! Almost always a node has one pool of a class, and then fitting is a sum. Where somebody made a second volume group of the
 //! same class it is a packing.
 
-use crate::cluster::{Name, Node, Pool, PoolHealth, Room};
+use crate::cluster::Name;
+use crate::node::{Node, Pool, PoolHealth, Room};
 use crate::pack::{Bin, Item, Packing, pack};
-use crate::reason::{Lack, Reason};
+use crate::reason::{Lack, PoolLeft, Reason, Reserved};
 use crate::request::{NewVolume, Request, Strategy, Volume};
-use crate::score::RoomLeft;
+use crate::score::{Held, Left, Needed, OfClass, strategy_of};
 use crate::units::Bytes;
 
 /// A new volume of the request.
@@ -35,20 +36,20 @@ pub(crate) fn wanted(request: &Request) -> Vec<Wanted<'_>> {
 /// Where each wanted volume goes on the node (index into `node.pools`), and what that leaves.
 pub(crate) struct Local {
     pub(crate) pools: Vec<usize>,
-    pub(crate) room: RoomLeft,
-    pub(crate) health: PoolHealth,
+    pub(crate) left: Left,
 }
 
-/// Places one copy of each wanted volume on this node, or says everything that stands against it.
+/// Places one copy of each wanted volume on this node, or says everything that stands against it. `held`: for others, which
+/// matters only for what is left.
 pub(crate) fn place(
     request: &Request,
     wanted: &[Wanted<'_>],
     node: &Node,
+    held: Held,
 ) -> Result<Local, Vec<Reason>> {
     let mut plan = Local {
         pools: vec![0; wanted.len()],
-        room: RoomLeft::ALL,
-        health: PoolHealth::Healthy,
+        left: Left::ALL,
     };
     let mut reasons = Vec::new();
     for (i, one) in wanted.iter().enumerate() {
@@ -64,12 +65,16 @@ pub(crate) fn place(
             (None, _) => Err(vec![Reason::NoPool {
                 class,
                 claims: claims(wanted, &mine),
+                needed: mine.iter().map(|&k| wanted[k].new.size).sum(),
             }]),
-            (Some(pool), None) => into_one_pool(request, wanted, &mine, node, pool, &mut plan),
-            (Some(_), Some(_)) => into_several_pools(request, wanted, &mine, node, &mut plan),
+            (Some(pool), None) => {
+                into_one_pool(request, wanted, &mine, node, pool, &mut plan.pools)
+            }
+            (Some(_), Some(_)) => into_several_pools(request, wanted, &mine, node, &mut plan.pools),
         };
-        if let Err(mut why) = done {
-            reasons.append(&mut why);
+        match done {
+            Ok(()) => account(request, wanted, &mine, node, held.of(class), &mut plan),
+            Err(mut why) => reasons.append(&mut why),
         }
     }
     if let Some(limit) = node.volume_limit {
@@ -78,8 +83,9 @@ pub(crate) fn place(
         if used.saturating_add(volumes) > limit && volumes > 0 {
             reasons.push(Reason::NodeFull {
                 volumes,
-                used,
+                used: node.volumes(|_| true),
                 limit,
+                reserved: Reserved::default(),
             });
         }
     }
@@ -105,7 +111,7 @@ fn into_one_pool(
     mine: &[usize],
     node: &Node,
     index: usize,
-    plan: &mut Local,
+    places: &mut [usize],
 ) -> Result<(), Vec<Reason>> {
     let pool = &node.pools[index];
     let room = node.room(pool, |held| request.owns(held));
@@ -114,9 +120,8 @@ fn into_one_pool(
         return Err(reasons);
     }
     for &k in mine {
-        plan.pools[k] = index;
+        places[k] = index;
     }
-    account(wanted, mine, pool, &room, plan);
     Ok(())
 }
 
@@ -125,6 +130,7 @@ fn against(wanted: &[Wanted<'_>], mine: &[usize], pool: &Pool, room: &Room) -> V
     if pool.health == PoolHealth::Failed {
         return vec![Reason::Pool {
             pool: pool.name.clone(),
+            class: Some(pool.class),
             lack: Lack::Health,
         }];
     }
@@ -132,14 +138,16 @@ fn against(wanted: &[Wanted<'_>], mine: &[usize], pool: &Pool, room: &Room) -> V
     let (needed, volumes) = need(wanted, mine, pool, false);
     if volumes > 0 {
         match room.free.zip(pool.total) {
-            None => lacks.push(Lack::Capacity),
+            None => lacks.push(Lack::Capacity { needed }),
             Some((free, total)) if needed > free => {
                 lacks.push(Lack::Room {
                     volumes,
                     needed,
                     free,
                     total,
-                    reserved: room.reserved,
+                    used: pool.used,
+                    extent: pool.extent,
+                    reserved: Reserved::default(),
                 });
             }
             Some(_) => {}
@@ -148,13 +156,16 @@ fn against(wanted: &[Wanted<'_>], mine: &[usize], pool: &Pool, room: &Room) -> V
     let (needed, volumes) = need(wanted, mine, pool, true);
     if volumes > 0 {
         match room.thin_free.zip(pool.thin) {
-            None => lacks.push(Lack::ThinPool),
+            None => lacks.push(Lack::ThinPool { needed }),
             Some((free, thin_pool)) if needed > free => {
                 lacks.push(Lack::ThinRoom {
                     volumes,
                     needed,
                     free,
                     limit: thin_pool.limit,
+                    promised: thin_pool.promised,
+                    extent: pool.extent,
+                    reserved: Reserved::default(),
                 });
             }
             Some(_) => {}
@@ -165,8 +176,10 @@ fn against(wanted: &[Wanted<'_>], mine: &[usize], pool: &Pool, room: &Room) -> V
         if volumes > slots {
             lacks.push(Lack::Slots {
                 volumes,
-                used: limit.saturating_sub(slots),
+                free: slots,
+                used: pool.volumes,
                 limit,
+                reserved: Reserved::default(),
             });
         }
     }
@@ -184,6 +197,7 @@ fn against(wanted: &[Wanted<'_>], mine: &[usize], pool: &Pool, room: &Room) -> V
         .into_iter()
         .map(|lack| Reason::Pool {
             pool: pool.name.clone(),
+            class: Some(pool.class),
             lack,
         })
         .collect()
@@ -200,21 +214,48 @@ fn need(wanted: &[Wanted<'_>], mine: &[usize], pool: &Pool, thin: bool) -> (Byte
     })
 }
 
-/// Takes note of what is left in a pool that got these volumes.
-fn account(wanted: &[Wanted<'_>], mine: &[usize], pool: &Pool, room: &Room, plan: &mut Local) {
-    plan.health = plan.health.min(pool.health);
-    let (thick, thick_count) = need(wanted, mine, pool, false);
-    if let (true, Some(free), Some(total)) = (thick_count > 0, room.free, pool.total) {
-        plan.room = plan
-            .room
-            .min(RoomLeft::of(free.saturating_sub(thick), total));
+/// Takes note of what volumes of one class, which have their pools, leave in the pools of that class together. It does not
+/// matter which pool got which, so that more room in any of them never looks like less.
+fn account(
+    request: &Request,
+    wanted: &[Wanted<'_>],
+    mine: &[usize],
+    node: &Node,
+    held: Needed,
+    plan: &mut Local,
+) {
+    let (mut pools, mut needed) = (OfClass::default(), Needed::default());
+    let mut health = PoolHealth::Healthy;
+    let Some(&first) = mine.first() else {
+        return;
+    };
+    let class = wanted[first].new.class;
+    for (index, pool) in node.pools.iter().enumerate() {
+        if pool.class != class || pool.health == PoolHealth::Failed {
+            continue;
+        }
+        let room = node.room(pool, |held| request.owns(held));
+        if let (Some(free), Some(total)) = (room.free, pool.total) {
+            pools.free = pools.free + free;
+            pools.total = pools.total + total;
+        }
+        if let (Some(free), Some(thin)) = (room.thin_free, pool.thin) {
+            pools.thin_free = pools.thin_free + free;
+            pools.thin_limit = pools.thin_limit + thin.limit;
+        }
+        let here: Vec<usize> = mine
+            .iter()
+            .copied()
+            .filter(|&k| plan.pools[k] == index)
+            .collect();
+        needed.thick = needed.thick + need(wanted, &here, pool, false).0;
+        needed.thin = needed.thin + need(wanted, &here, pool, true).0;
+        if !here.is_empty() {
+            health = health.min(pool.health);
+        }
     }
-    let (thin, thin_count) = need(wanted, mine, pool, true);
-    if let (true, Some(free), Some(thin_pool)) = (thin_count > 0, room.thin_free, pool.thin) {
-        plan.room = plan
-            .room
-            .min(RoomLeft::of(free.saturating_sub(thin), thin_pool.limit));
-    }
+    let strategy = strategy_of(mine.iter().map(|&k| wanted[k].new), request.strategy);
+    plan.left.take(&pools, needed, held, health, strategy);
 }
 
 fn into_several_pools(
@@ -222,14 +263,15 @@ fn into_several_pools(
     wanted: &[Wanted<'_>],
     mine: &[usize],
     node: &Node,
-    plan: &mut Local,
+    places: &mut [usize],
 ) -> Result<(), Vec<Reason>> {
     let Some(&first) = mine.first() else {
         return Ok(());
     };
     let class = wanted[first].new.class;
     let of_class = (0..node.pools.len()).filter(|&p| node.pools[p].class == class);
-    let pools = pools_by_preference(request, node, of_class);
+    let strategy = strategy_of(mine.iter().map(|&k| wanted[k].new), request.strategy);
+    let pools = pools_by_preference(request, strategy, node, of_class);
     let mut reasons = Vec::new();
     let mut items = Vec::with_capacity(mine.len());
     for &k in mine {
@@ -259,33 +301,40 @@ fn into_several_pools(
         Packing::Impossible => Err(vec![Reason::NoPacking {
             class,
             volumes: mine.len(),
+            needed: needed(wanted, mine, &pools),
+            pools: pools.iter().map(left).collect(),
         }]),
         Packing::Undecided => Err(vec![Reason::Undecided {
             volumes: mine.len(),
         }]),
         Packing::Found(found) => {
-            for (b, (index, pool, room)) in pools.iter().enumerate() {
-                let here: Vec<usize> = mine
-                    .iter()
-                    .zip(&found)
-                    .filter(|(_, at)| **at == b)
-                    .map(|(&k, _)| k)
-                    .collect();
-                for &k in &here {
-                    plan.pools[k] = *index;
-                }
-                if !here.is_empty() {
-                    account(wanted, &here, pool, room, plan);
-                }
+            for (&k, bin) in mine.iter().zip(found) {
+                places[k] = pools[bin].0;
             }
             Ok(())
         }
     }
 }
 
+/// The sum of the volumes, each rounded up to the largest extents that it may come to lie in.
+fn needed(wanted: &[Wanted<'_>], mine: &[usize], pools: &[(usize, &Pool, Room)]) -> Bytes {
+    let extent = pools.iter().map(|(_, pool, _)| pool.extent).max();
+    let rounded = |&k: &usize| wanted[k].new.size.round_up(extent.unwrap_or_default());
+    mine.iter().map(rounded).sum()
+}
+
+fn left((_, pool, room): &(usize, &Pool, Room)) -> PoolLeft {
+    PoolLeft {
+        pool: pool.name.clone(),
+        free: room.free,
+        thin_free: room.thin_free,
+    }
+}
+
 /// Healthy before degraded, then by room left as the strategy has it, then by name.
 pub(crate) fn pools_by_preference<'n>(
     request: &Request,
+    strategy: Strategy,
     node: &'n Node,
     which: impl Iterator<Item = usize>,
 ) -> Vec<(usize, &'n Pool, Room)> {
@@ -295,7 +344,7 @@ pub(crate) fn pools_by_preference<'n>(
     };
     let mut pools: Vec<_> = which.map(with_room).collect();
     pools.sort_by(|(_, a, room_a), (_, b, room_b)| {
-        let by_room = match request.strategy {
+        let by_room = match strategy {
             Strategy::Spread => room_b.free.cmp(&room_a.free),
             Strategy::BinPack => room_a.free.cmp(&room_b.free),
         };

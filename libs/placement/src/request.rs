@@ -1,7 +1,11 @@
 //! What is asked: a pod's volumes, existing and new, and what the pod says about nodes. Built by the caller, complete:
 //! leaving out one of the pod's volumes would split the joint decision.
 
-use crate::cluster::{Name, PoolClass, Reservation};
+use serde::Serialize;
+
+use crate::cluster::Name;
+use crate::json;
+use crate::node::{PoolClass, Reservation};
 use crate::selector::Constraints;
 use crate::units::Bytes;
 
@@ -13,6 +17,7 @@ pub struct Request {
     ///
     /// [`Candidates`]: crate::Candidates
     pub constraints: Constraints,
+    /// For volumes that don't say it themselves.
     pub strategy: Strategy,
 }
 
@@ -74,14 +79,15 @@ pub struct BoundVolume {
     pub published: Option<Name>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Replica {
+    #[serde(serialize_with = "json::name")]
     pub node: Name,
     pub state: ReplicaState,
 }
 
 /// Ordered: the better is the greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum ReplicaState {
     /// Can't be used.
     Broken,
@@ -102,6 +108,8 @@ pub struct NewVolume {
     pub source: Option<Vec<Name>>,
     /// Further copies disregard the pod's selector, affinity and tolerations.
     pub anywhere: bool,
+    /// As the volume's class has it; `None`: as the request has it.
+    pub strategy: Option<Strategy>,
 }
 
 impl NewVolume {
@@ -115,6 +123,7 @@ impl NewVolume {
             copies: 1,
             source: None,
             anywhere: false,
+            strategy: None,
         }
     }
 }

@@ -3,14 +3,16 @@
 //! - terms are alternatives, what is inside a term must hold together; no terms, or an empty term, match nothing;
 //! - `NotIn` and `DoesNotExist` hold for a node that lacks the label, the other four do not;
 //! - `Gt` and `Lt` compare whole numbers, and what is not a number does not match;
-//! - a term that the API would not accept (In without values, Gt with two) matches nothing, and does not spoil the others.
+//! - a term that the API would not accept (In without values, Gt with two, a key or value that can't be a label's) matches
+//!   nothing, and does not spoil the others. So `Gt` and `Lt` know no negative numbers: a label's value can't begin with a sign.
 //!
 //! Only the `required` half of affinity is here: preferences are for the scheduler's own scores.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::cluster::Node;
+use crate::cluster::Name;
+use crate::node::Node;
 
 /// What a pod says about the nodes it may be on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -143,9 +145,11 @@ impl Constraints {
     /// Node selector and required node affinity together.
     #[must_use]
     pub fn selects(&self, node: &Node) -> bool {
-        self.node_selector
-            .iter()
-            .all(|(key, value)| node.labels.get(key) == Some(value))
+        let has = |(key, value): (&String, &String)| {
+            let label = node.labels.get(key.as_str());
+            label.is_some_and(|label| **label == **value)
+        };
+        self.node_selector.iter().all(has)
             && self
                 .node_affinity
                 .as_ref()
@@ -183,8 +187,13 @@ impl Term {
 
 impl Requirement {
     fn matches_label(&self, node: &Node) -> bool {
-        let label = node.labels.get(&self.key);
-        let listed = |label: &String| self.values.contains(label);
+        let valid = names::is_label_key(&self.key)
+            && self.values.iter().all(|value| names::is_label_value(value));
+        if !valid {
+            return false;
+        }
+        let label = node.labels.get(self.key.as_str());
+        let listed = |label: &Name| self.values.iter().any(|value| **value == **label);
         match &self.operator {
             Operator::In => !self.values.is_empty() && label.is_some_and(listed),
             Operator::NotIn => !self.values.is_empty() && !label.is_some_and(listed),
@@ -260,5 +269,8 @@ fn integer(text: &str) -> Option<i64> {
     text.parse().ok()
 }
 
+mod names;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upstream;

@@ -4,8 +4,11 @@ use std::fmt;
 use std::iter::Sum;
 use std::ops::Add;
 
+use serde::Serialize;
+
 /// A number of bytes. Addition saturates: a sum of absurd sizes is "too much", never a small number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
 pub struct Bytes(pub u64);
 
 impl Bytes {

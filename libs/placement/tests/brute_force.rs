@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use common::{cluster, request, to_cluster};
 use hawser_placement::{
     Candidates, Cluster, Evaluator, NewVolume, Node, Plan, Pool, PoolHealth, ReplicaState, Request,
-    StorageState, Verdict, VolumeKind, choose,
+    StorageState, Verdict, choose,
 };
 use proptest::prelude::*;
 
@@ -336,45 +336,5 @@ proptest! {
         for node in &nodes {
             prop_assert_eq!(a.verdict(&node.name), Evaluator::new(&straight, &request).verdict(&node.name), "asking order");
         }
-    }
-
-    #[test]
-    fn more_room_never_scores_worse_under_spread(total in 5..50u64, used in 0..5u64, more in 1..20u64, size in 1..4u64) {
-        use hawser_placement::{Bytes, PoolClass};
-        let score = |total: u64, used: u64| {
-            let pool = common::a_pool(PoolClass::Ssd, common::extents(total), common::extents(used));
-            let cluster = to_cluster(&[common::a_node("n", vec![pool])]);
-            let request = Request { volumes: vec![common::a_new("v", PoolClass::Ssd, Bytes::mib(4 * size))], ..Request::default() };
-            Evaluator::new(&cluster, &request).score("n").ok()
-        };
-        prop_assert!(score(total + more, used) >= score(total, used));
-        prop_assert!(score(total, used) <= score(total, used.saturating_sub(more)));
-    }
-
-    #[test]
-    fn a_healthier_copy_never_scores_worse(nodes in cluster(), request in request(), which in 0..4usize) {
-        // With two pools of a class, health decides which one is used, and room follows; the API has one pool a class.
-        let mut nodes = nodes;
-        for node in nodes.iter_mut().filter(|node| node.pools.len() == 2 && node.pools[0].class == node.pools[1].class) {
-            node.pools.truncate(1);
-        }
-        let mut healthier = request.clone();
-        for volume in &mut healthier.volumes {
-            if let VolumeKind::Bound(bound) = &mut volume.kind {
-                for copy in bound.copies.iter_mut().filter(|copy| *copy.node == *format!("n{which}")) {
-                    copy.state = ReplicaState::UpToDate;
-                }
-            }
-        }
-        let mut healed = nodes.clone();
-        for pool in healed.iter_mut().filter(|node| *node.name == *format!("n{which}")).flat_map(|node| &mut node.pools) {
-            if pool.health == PoolHealth::Degraded {
-                pool.health = PoolHealth::Healthy;
-            }
-        }
-        let (before, after) = (to_cluster(&nodes), to_cluster(&healed));
-        let name = format!("n{which}");
-        let score = |cluster: &Cluster, request: &Request| Evaluator::new(cluster, request).score(&name).ok();
-        prop_assert!(score(&after, &healthier) >= score(&before, &request));
     }
 }

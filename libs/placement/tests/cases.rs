@@ -6,8 +6,8 @@ use common::{a_new, a_node, a_pool, a_volume, extents, to_cluster};
 use hawser_placement::selector::{Effect, Taint};
 use hawser_placement::{
     BoundVolume, Bytes, Candidates, Constraints, Lack, NewVolume, Node, PoolClass, PoolHealth,
-    Reason, Replica, ReplicaState, Request, Reservation, Sentence, StorageState, Verdict,
-    VolumeKind, choose, evaluate, grow,
+    Reason, Replica, ReplicaState, Request, Reservation, Reserved, Sentence, Share, StorageState,
+    Verdict, VolumeKind, choose, evaluate, grow,
 };
 
 const SSD: PoolClass = PoolClass::Ssd;
@@ -52,7 +52,7 @@ fn a_pair(name: &str, size: Bytes) -> hawser_placement::Volume {
 
 fn sentence(nodes: &[Node], request: &Request, node: &str) -> String {
     match evaluate(&to_cluster(nodes), request, node) {
-        Verdict::NoFit { reasons } => Sentence(&reasons).to_string(),
+        Verdict::NoFit { reasons } => Sentence::of(&reasons).to_string(),
         Verdict::Fit { score, plan } => format!("fits: {score:?} {plan:?}"),
     }
 }
@@ -70,7 +70,7 @@ fn places(nodes: &[Node], request: &Request, node: &str) -> Vec<Vec<String>> {
                     .collect()
             })
             .collect(),
-        Verdict::NoFit { reasons } => vec![vec![Sentence(&reasons).to_string()]],
+        Verdict::NoFit { reasons } => vec![vec![Sentence::of(&reasons).to_string()]],
     }
 }
 
@@ -91,7 +91,7 @@ fn two_claims_that_fit_alone_but_not_together() {
     let nodes = [node];
     assert_eq!(
         sentence(&nodes, &both, "n1"),
-        "pool LocalStorage_PoolSSD: 2 volumes need 60.0 GiB together, 45.0 GiB free of 100.0 GiB (reserved by other pods: 10.0 GiB)"
+        "ssd pool: 45 of 100 GiB free, 10 reserved for default/other, 2 volumes need 60 together"
     );
     assert_eq!(
         places(&nodes, &asks(vec![a_new("a", SSD, Bytes::gib(30))]), "n1"),
@@ -106,12 +106,24 @@ fn two_claims_that_fit_alone_but_not_together() {
         needed: Bytes::gib(60),
         free: Bytes::gib(45),
         total: Bytes::gib(100),
-        reserved: Bytes::gib(10),
+        used: Bytes::gib(45),
+        extent: Bytes::mib(4),
+        reserved: Reserved {
+            size: Bytes::gib(10),
+            volumes: 1,
+            owners: vec![Share {
+                owner: "default/other".into(),
+                size: Bytes::gib(10),
+                volumes: 1,
+            }],
+            others: 0,
+        },
     };
     assert_eq!(
         reasons,
         [Reason::Pool {
             pool: "LocalStorage_PoolSSD".into(),
+            class: Some(SSD),
             lack: room
         }]
     );
@@ -137,33 +149,7 @@ fn a_pod_does_not_compete_with_its_own_reservation() {
     let others = asks(vec![a_new("c", SSD, extents(1))]);
     assert_eq!(
         sentence(&nodes, &others, "n1"),
-        "pool LocalStorage_PoolSSD: 1 volume needs 4.0 MiB, 0 B free of 40.0 MiB (reserved by other pods: 40.0 MiB)"
-    );
-}
-
-#[test]
-fn a_shared_claim_that_has_its_place_keeps_its_reservation() {
-    // Claim a is being made (its volume has a place, its copy does not exist yet): the room is promised to it, also in the eyes
-    // of a second pod that uses claim a and wants a new one beside it.
-    let mut node = a_node("n1", vec![a_pool(SSD, extents(10), Bytes::ZERO)]);
-    node.reservations = vec![Reservation {
-        volume: "a".into(),
-        owner: "default/db-0".into(),
-        pool: "LocalStorage_PoolSSD".into(),
-        size: extents(6),
-        thin: false,
-    }];
-    let nodes = [node];
-    let second = |size: u64| {
-        asks(vec![
-            a_bound("a", &[("n1", ReplicaState::Syncing)], None),
-            a_new("b", SSD, extents(size)),
-        ])
-    };
-    assert_eq!(places(&nodes, &second(4), "n1"), [["n1"]]);
-    assert_eq!(
-        sentence(&nodes, &second(5), "n1"),
-        "pool LocalStorage_PoolSSD: 1 volume needs 20.0 MiB, 16.0 MiB free of 40.0 MiB (reserved by other pods: 24.0 MiB)"
+        "ssd pool: 0 of 40 MiB free, 40 reserved for default/db-0, needs 4"
     );
 }
 
@@ -174,7 +160,7 @@ fn a_size_is_rounded_up_to_extents_and_a_torn_extent_is_not_free() {
     assert_eq!(places(&node(extents(2)), &request, "n1"), [["n1"]]);
     assert!(
         sentence(&node(Bytes(extents(2).0 - 1)), &request, "n1")
-            .ends_with("needs 8.0 MiB, 4.0 MiB free of 7.9 MiB")
+            .ends_with("4 of 7.9 MiB free, needs 8")
     );
 }
 
@@ -189,11 +175,11 @@ fn unknown_is_not_zero_and_says_so() {
     let request = asks(vec![a_new("a", SSD, extents(1))]);
     assert_eq!(
         sentence(&nodes, &request, "n1"),
-        "pool LocalStorage_PoolSSD: its capacity is not known yet"
+        "ssd pool: its capacity is not known yet"
     );
     assert_eq!(
         sentence(&nodes, &request, "n2"),
-        "no SSD pool for claim default/a"
+        "no ssd pool for claim default/a"
     );
     assert_eq!(
         sentence(&nodes, &request, "n3"),
@@ -217,7 +203,7 @@ fn existing_volumes_pin_the_pod_to_their_copies() {
     )]);
     assert_eq!(
         sentence(&nodes, &request, "n3"),
-        "claim default/a: its data is on nodes n1, n2"
+        "claim default/a: its data is on nodes n1 (syncing), n2"
     );
     let score = |node: &str| match evaluate(&to_cluster(&nodes), &request, node) {
         Verdict::Fit { score, .. } => score,
@@ -350,12 +336,15 @@ fn the_refusal_of_further_copies_counts_causes() {
         value: "gpu".into(),
         effect: Effect::NoSchedule,
     });
-    nodes[4].labels.insert("disk".into(), "slow".into());
+    let label = |node: &mut Node, value: &str| {
+        std::sync::Arc::make_mut(&mut node.labels).insert("disk".into(), value.into());
+    };
+    label(&mut nodes[4], "slow");
     for node in nodes
         .iter_mut()
         .filter(|node| !node.labels.contains_key("disk"))
     {
-        node.labels.insert("disk".into(), "fast".into());
+        label(node, "fast");
     }
     nodes.push(Node::new("n7"));
     let constraints = Constraints {
@@ -442,8 +431,8 @@ fn a_refusal_by_many_nodes_counts_equal_sentences() {
     .unwrap_err();
     assert_eq!(
         refusal.to_string(),
-        "none of 3 nodes can hold the volumes: 1: no SSD pool for claim default/a; \
-         2: pool LocalStorage_PoolSSD: 1 volume needs 8.0 MiB, 4.0 MiB free of 4.0 MiB"
+        "none of 3 nodes can hold the volumes: 1: no ssd pool for claim default/a; \
+         2: ssd pool: 4 of 4 MiB free, needs 8"
     );
     let nowhere = choose(
         &to_cluster(&[]),
@@ -463,15 +452,12 @@ fn growth_needs_room_for_the_difference_only() {
         grow(&cluster, "n1", name, (extents(from), extents(to)), |_| {
             false
         })
-        .map_err(|reasons| Sentence(&reasons).to_string())
+        .map_err(|reasons| Sentence::of(&reasons).to_string())
     };
     assert_eq!(grown(&pool, 4, 6), Ok(()));
     assert_eq!(
         grown(&pool, 4, 7),
-        Err(
-            "pool LocalStorage_PoolSSD: 1 volume needs 12.0 MiB, 8.0 MiB free of 40.0 MiB"
-                .to_owned()
-        )
+        Err("ssd pool: 8 of 40 MiB free, needs 12".to_owned())
     );
     pool.health = PoolHealth::Failed;
     assert_eq!(grown(&pool, 4, 4), Ok(()), "nothing to do needs nothing");
@@ -513,5 +499,31 @@ fn contrived_sets_end_in_time_and_honestly() {
         Verdict::NoFit {
             reasons: vec![Reason::Undecided { volumes: 11 }]
         }
+    );
+}
+
+#[test]
+fn a_shared_claim_that_has_its_place_keeps_its_reservation() {
+    // Claim a is being made (its volume has a place, its copy does not exist yet): the room is promised to it, also in the eyes
+    // of a second pod that uses claim a and wants a new one beside it.
+    let mut node = a_node("n1", vec![a_pool(SSD, extents(10), Bytes::ZERO)]);
+    node.reservations = vec![Reservation {
+        volume: "a".into(),
+        owner: "default/db-0".into(),
+        pool: "LocalStorage_PoolSSD".into(),
+        size: extents(6),
+        thin: false,
+    }];
+    let nodes = [node];
+    let second = |size: u64| {
+        asks(vec![
+            a_bound("a", &[("n1", ReplicaState::Syncing)], None),
+            a_new("b", SSD, extents(size)),
+        ])
+    };
+    assert_eq!(places(&nodes, &second(4), "n1"), [["n1"]]);
+    assert_eq!(
+        sentence(&nodes, &second(5), "n1"),
+        "ssd pool: 16 of 40 MiB free, 24 reserved for default/db-0, needs 20"
     );
 }

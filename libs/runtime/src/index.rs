@@ -3,7 +3,14 @@
 //! One watch for each kind, with backoff; errors are logged and counted; an object that can't be parsed is logged and counted and
 //! can't stop the stream. Readiness only when the first complete list has arrived.
 
-use std::{borrow::Cow, collections::BTreeSet, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    marker::PhantomData,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -15,11 +22,13 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use crate::{
     health::{Health, Readiness},
@@ -123,6 +132,50 @@ impl<K: Send + Sync + 'static, A: Index<K>, B: Index<K>> Index<K> for (A, B) {
     }
 }
 
+/// As [`Index`], for kinds with so many objects that a complete list of them should never be in memory at once.
+pub trait Gradual<K>: Send + Sync + 'static {
+    /// What is remembered of a list while it arrives.
+    type Listing: Send + 'static;
+
+    /// A complete list begins. One that has begun before and has not ended is void.
+    fn begin(&self) -> Self::Listing;
+    /// The list has this object. It may be taken in at once.
+    fn listed(&self, listing: &mut Self::Listing, object: K);
+    /// The list is complete: what it did not have is gone, but for `unreadable`, as in [`Index::reset`].
+    fn end(&self, listing: Self::Listing, unreadable: &BTreeSet<Key>);
+    /// The object is there, new or changed.
+    fn apply(&self, object: K);
+    /// The object is gone.
+    fn delete(&self, key: &Key);
+}
+
+/// An index that takes complete lists in at once.
+struct AtOnce<I>(I);
+
+impl<K: Send + Sync + 'static, I: Index<K>> Gradual<K> for AtOnce<I> {
+    type Listing = Vec<Arc<K>>;
+
+    fn begin(&self) -> Self::Listing {
+        Vec::new()
+    }
+
+    fn listed(&self, listing: &mut Self::Listing, object: K) {
+        listing.push(Arc::new(object));
+    }
+
+    fn end(&self, listing: Self::Listing, unreadable: &BTreeSet<Key>) {
+        self.0.reset(listing, unreadable);
+    }
+
+    fn apply(&self, object: K) {
+        self.0.apply(Arc::new(object));
+    }
+
+    fn delete(&self, key: &Key) {
+        self.0.delete(key);
+    }
+}
+
 /// An object as watched: parsed, or its metadata with the reason why it can't be.
 pub type Tolerant<K> = DeserializeGuard<K>;
 
@@ -139,12 +192,25 @@ struct WatchMetrics {
     unreadable: Family<KindLabels, Counter>,
 }
 
+/// A failing watch tries again after half a minute at most, and such a try may take as long. So one that has not failed for this
+/// long works, even if there was nothing to report.
+const RECOVERED: Duration = Duration::from_secs(90);
+
+/// From the first to the last failure, without an event in between.
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    since: Instant,
+    last: Instant,
+}
+
 /// Starts watches and shares what they report to: readiness, metrics, shutdown.
 #[derive(Clone, Debug)]
 pub struct Watches {
     shutdown: Shutdown,
     health: Health,
     metrics: WatchMetrics,
+    /// By kind.
+    failing: Arc<Mutex<BTreeMap<String, Failing>>>,
 }
 
 impl Watches {
@@ -184,7 +250,20 @@ impl Watches {
             shutdown: shutdown.clone(),
             health: health.clone(),
             metrics: watch,
+            failing: Arc::default(),
         }
+    }
+
+    /// Kinds whose watch fails, and since when. A watch that works again without anything to report counts as failing for
+    /// [`RECOVERED`] longer; that the server has forgotten an old version is no failure.
+    #[must_use]
+    pub fn failing(&self) -> Vec<(String, Instant)> {
+        let mut failing = self.failing.lock();
+        failing.retain(|_, failing| failing.last.elapsed() < RECOVERED);
+        failing
+            .iter()
+            .map(|(kind, failing)| (kind.clone(), failing.since))
+            .collect()
     }
 
     /// Watches a kind and folds what happens into `index`, until shutdown. Adds the readiness check `watch <Kind>`, or
@@ -202,14 +281,31 @@ impl Watches {
             + 'static,
         I: Index<K>,
     {
+        self.watch_gradually(api, config, AtOnce(index));
+    }
+
+    /// As [`Self::watch_into`], without ever keeping a complete list.
+    pub fn watch_gradually<K, I>(&self, api: Api<Tolerant<K>>, config: watcher::Config, index: I)
+    where
+        K: Resource<DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + fmt::Debug
+            + Send
+            + Sync
+            + 'static,
+        I: Gradual<K>,
+    {
         let kind = watched(&K::kind(&()), &config);
         let fold = Fold {
             ready: self.health.readiness(Cow::Owned(format!("watch {kind}"))),
             labels: KindLabels { kind: kind.clone() },
             metrics: self.metrics.clone(),
+            failing: self.failing.clone(),
             index,
-            listed: Vec::new(),
+            listing: None,
             unreadable: BTreeSet::new(),
+            kind: PhantomData,
         };
         fold.ready.not_ready("the first list has not arrived yet");
         let stop = self.shutdown.stopping();
@@ -232,16 +328,18 @@ fn watched(kind: &str, config: &watcher::Config) -> String {
 }
 
 /// One watch: the state between the events of its stream.
-struct Fold<K, I> {
+struct Fold<K, I: Gradual<K>> {
     index: I,
     ready: Readiness,
     labels: KindLabels,
     metrics: WatchMetrics,
-    listed: Vec<Arc<K>>,
+    failing: Arc<Mutex<BTreeMap<String, Failing>>>,
+    listing: Option<I::Listing>,
     unreadable: BTreeSet<Key>,
+    kind: PhantomData<fn(K)>,
 }
 
-impl<K: Resource<DynamicType = ()>, I: Index<K>> Fold<K, I> {
+impl<K: Resource<DynamicType = ()>, I: Gradual<K>> Fold<K, I> {
     async fn run(
         mut self,
         stream: impl futures::Stream<Item = Result<Event<Tolerant<K>>, watcher::Error>>,
@@ -260,19 +358,24 @@ impl<K: Resource<DynamicType = ()>, I: Index<K>> Fold<K, I> {
             .last_event
             .get_or_create(&self.labels)
             .set(Timestamp::now().as_second());
+        self.failing.lock().remove(&self.labels.kind);
         match event {
             Event::Init => {
-                self.listed.clear();
+                self.listing = Some(self.index.begin());
                 self.unreadable.clear();
             }
             Event::InitApply(object) => match self.readable(object) {
-                Ok(object) => self.listed.push(object),
+                Ok(object) => {
+                    let begin = || self.index.begin();
+                    let listing = self.listing.get_or_insert_with(begin);
+                    self.index.listed(listing, object);
+                }
                 Err(key) => drop(self.unreadable.insert(key)),
             },
             Event::InitDone => {
-                let objects = std::mem::take(&mut self.listed);
-                tracing::debug!(kind = %self.labels.kind, objects = objects.len(), "watch synced");
-                self.index.reset(objects, &self.unreadable);
+                let listing = self.listing.take().unwrap_or_else(|| self.index.begin());
+                self.index.end(listing, &self.unreadable);
+                tracing::debug!(kind = %self.labels.kind, "watch synced");
                 self.unreadable.clear();
                 self.metrics.synced.get_or_create(&self.labels).set(1);
                 self.ready.ready();
@@ -287,11 +390,11 @@ impl<K: Resource<DynamicType = ()>, I: Index<K>> Fold<K, I> {
     }
 
     /// The object without its managed fields, which nobody here reads and which are much of its size.
-    fn readable(&self, object: Tolerant<K>) -> Result<Arc<K>, Key> {
+    fn readable(&self, object: Tolerant<K>) -> Result<K, Key> {
         match object.0 {
             Ok(mut object) => {
                 object.meta_mut().managed_fields = None;
-                Ok(Arc::new(object))
+                Ok(object)
             }
             Err(invalid) => {
                 let key = Key {
@@ -312,6 +415,13 @@ impl<K: Resource<DynamicType = ()>, I: Index<K>> Fold<K, I> {
         if expired {
             tracing::debug!(kind = %self.labels.kind, "watch expired, listing again");
         } else {
+            let now = Instant::now();
+            let failing = Failing {
+                since: now,
+                last: now,
+            };
+            let mut all = self.failing.lock();
+            all.entry(self.labels.kind.clone()).or_insert(failing).last = now;
             tracing::warn!(kind = %self.labels.kind, error = %chain(error), "watch failed, trying again");
         }
     }
@@ -345,7 +455,8 @@ mod tests {
         store: Store<ConfigMap>,
         health: Health,
         metrics: Metrics,
-        fold: Fold<ConfigMap, Store<ConfigMap>>,
+        fold: Fold<ConfigMap, AtOnce<Store<ConfigMap>>>,
+        watches: Watches,
     }
 
     fn a_setup() -> Setup {
@@ -354,20 +465,23 @@ mod tests {
         let watches = Watches::new(&shutdown, &health, &metrics);
         let store = Store::new();
         let fold = Fold {
-            index: store.clone(),
+            index: AtOnce(store.clone()),
             ready: health.readiness("watch ConfigMap"),
             labels: KindLabels {
                 kind: "ConfigMap".to_owned(),
             },
             metrics: watches.metrics.clone(),
-            listed: Vec::new(),
+            failing: watches.failing.clone(),
+            listing: None,
             unreadable: BTreeSet::new(),
+            kind: PhantomData,
         };
         Setup {
             store,
             health,
             metrics,
             fold,
+            watches,
         }
     }
 
@@ -401,6 +515,7 @@ mod tests {
             health,
             metrics,
             fold,
+            ..
         } = a_setup();
         let events = vec![
             Ok(Event::Init),
@@ -463,5 +578,100 @@ mod tests {
         assert_eq!((health.not_ready().len(), store.list().len()), (0, 1));
         fold.event(Event::Delete(bad("a")));
         assert!(store.list().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_fails_from_its_first_failure_until_an_event_or_long_quiet() {
+        let Setup {
+            watches, mut fold, ..
+        } = a_setup();
+        let began = Instant::now();
+        let expired: kube::core::Status = serde_json::from_value(json!({"code": 410})).unwrap();
+        fold.error(&watcher::Error::WatchError(Box::new(expired)));
+        assert!(watches.failing().is_empty(), "the normal way on");
+        fold.error(&watcher::Error::NoResourceVersion);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        fold.error(&watcher::Error::NoResourceVersion);
+        tokio::time::advance(RECOVERED.saturating_sub(Duration::from_secs(1))).await;
+        assert_eq!(watches.failing(), [("ConfigMap".to_owned(), began)]);
+        fold.event(Event::Apply(good("a")));
+        assert!(watches.failing().is_empty());
+        fold.error(&watcher::Error::NoResourceVersion);
+        tokio::time::advance(RECOVERED).await;
+        assert!(
+            watches.failing().is_empty(),
+            "nothing to report, but no failure either"
+        );
+    }
+
+    /// Takes lists in one by one.
+    #[derive(Default)]
+    struct OneByOne(Mutex<BTreeSet<String>>);
+
+    impl Gradual<ConfigMap> for OneByOne {
+        type Listing = BTreeSet<String>;
+
+        fn begin(&self) -> Self::Listing {
+            BTreeSet::new()
+        }
+
+        fn listed(&self, listing: &mut Self::Listing, object: ConfigMap) {
+            listing.insert(object.metadata.name.clone().unwrap());
+            self.apply(object);
+        }
+
+        fn end(&self, listing: Self::Listing, unreadable: &BTreeSet<Key>) {
+            let stays = |name: &String| {
+                listing.contains(name) || unreadable.contains(&Key::namespaced("ns", name.as_str()))
+            };
+            self.0.lock().retain(stays);
+        }
+
+        fn apply(&self, object: ConfigMap) {
+            self.0.lock().insert(object.metadata.name.unwrap());
+        }
+
+        fn delete(&self, key: &Key) {
+            self.0.lock().remove(&key.name);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gradual_index_sees_each_object_as_it_comes_and_the_end_of_the_list() {
+        let Setup { fold, health, .. } = a_setup();
+        let mut fold = Fold::<ConfigMap, OneByOne> {
+            index: OneByOne::default(),
+            ready: fold.ready,
+            labels: fold.labels,
+            metrics: fold.metrics,
+            failing: fold.failing,
+            listing: None,
+            unreadable: BTreeSet::new(),
+            kind: PhantomData,
+        };
+        let known = |fold: &Fold<ConfigMap, OneByOne>| -> Vec<String> {
+            fold.index.0.lock().iter().cloned().collect()
+        };
+        fold.event(Event::Init);
+        fold.event(Event::InitApply(good("a")));
+        assert_eq!(known(&fold), ["a"], "at once");
+        assert_eq!(health.not_ready().len(), 1, "but not ready");
+        fold.event(Event::InitApply(good("b")));
+        fold.event(Event::InitApply(good("c")));
+        fold.event(Event::InitDone);
+        assert!(health.not_ready().is_empty());
+        fold.event(Event::Init);
+        fold.event(Event::InitApply(bad("b")));
+        fold.event(Event::InitApply(good("a")));
+        fold.error(&watcher::Error::NoResourceVersion);
+        fold.event(Event::Init);
+        fold.event(Event::InitApply(good("d")));
+        fold.event(Event::InitApply(bad("b")));
+        fold.event(Event::InitDone);
+        assert_eq!(
+            known(&fold),
+            ["b", "d"],
+            "what the last list had; the unreadable stays"
+        );
     }
 }

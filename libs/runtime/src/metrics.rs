@@ -80,10 +80,11 @@ pub struct Requests {
     running: Family<OperationLabels, Gauge>,
 }
 
-/// From a cache hit to a command that runs into its deadline.
+/// From an answer out of memory to a command that runs into its deadline.
 fn buckets() -> Histogram {
     Histogram::new([
-        0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+        0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+        30.0, 60.0, 120.0,
     ])
 }
 

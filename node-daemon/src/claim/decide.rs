@@ -71,55 +71,15 @@ fn referred(claim: &LocalDiskClaim) -> Vec<String> {
         .collect()
 }
 
-/// Refuses what can't be meant.
+/// Refuses what can't be meant, and what this version does not serve.
 fn check(claim: &LocalDiskClaim) -> Result<(), String> {
-    let spec = &claim.spec;
-    match spec.owner.as_str() {
-        "" => {
-            return Err(
-                "spec.owner is empty; local-storage makes the disks part of a pool".to_owned(),
-            );
-        }
-        owners::SYSTEM => {
-            return Err(
-                "spec.owner is system, which stands for the host itself; use local-storage"
-                    .to_owned(),
-            );
-        }
-        owners::LOCAL_DISK_MANAGER => {
-            return Err(
-                "spec.owner is local-disk-manager: volumes of whole disks are not supported yet; use local-storage"
-                    .to_owned(),
-            );
-        }
-        _ => {}
-    }
-    let description = spec.description.clone().unwrap_or_default();
-    if description.capacity < 0 {
-        return Err(format!(
-            "spec.description.capacity is {}; it is the least size of a disk in bytes, 0 or more",
-            description.capacity
-        ));
-    }
-    if let DiskType::Other(other) = &description.disk_type {
-        return Err(format!(
-            "spec.description.diskType is {other:?}; it can be HDD, SSD or NVMe, in this spelling"
-        ));
-    }
-    for path in &description.device_paths {
-        if !path.starts_with('/') || path.split('/').any(|part| part == "..") {
-            return Err(format!(
-                "spec.description.devicePaths has {path:?}; a device's path is like /dev/sdb"
-            ));
-        }
-    }
-    if description == hawser_api::DiskClaimDescription::default() && spec.disk_refs.is_empty() {
+    if claim.spec.owner == owners::LOCAL_DISK_MANAGER {
         return Err(
-            "spec.description is empty, which would be every disk; give diskType, capacity, devicePaths or localDiskNames"
+            "spec.owner is local-disk-manager: volumes of whole disks are not supported yet; use local-storage"
                 .to_owned(),
         );
     }
-    Ok(())
+    claim.spec.check().map_err(|error| error.to_string())
 }
 
 fn choose(node: &str, claim: &LocalDiskClaim, candidates: &[Candidate<'_>]) -> Decision {

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::plan::{self, Actual, Aspect, Desired, Found, Obstacle, Plan, Reason, Stage};
 
 /// Condition types: the first two are the API's, the others say what the API has no words for.
-const CREATE: &str = "Create";
+const CREATE: &str = names::conditions::CREATE;
 const READY: &str = "Ready";
 const EXPAND: &str = "Expand";
 const DELETE: &str = "Delete";

@@ -171,7 +171,7 @@ fn check_room(
         if let Err(reasons) = grow(&cluster, node, pool, (bytes(counted), bytes(size)), |_| {
             false
         }) {
-            return Err(format!("node {node}: {}", Sentence(&reasons)));
+            return Err(format!("node {node}: {}", Sentence::of(&reasons)));
         }
     }
     Ok(())

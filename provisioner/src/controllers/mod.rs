@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use hawser_runtime::shutdown::Shutdown;
 
-use crate::{capacity, state::State, uninstall};
+use crate::{capacity, state::State, uninstall, wake};
 
 /// Keys worked on at the same time, by each controller. The API server is what is waited for.
 const WORKERS: usize = 16;
@@ -44,4 +44,6 @@ pub(crate) fn start(state: &Arc<State>, shutdown: &Shutdown) {
     );
     let token = shutdown.token();
     shutdown.spawn("capacity", capacity::publish(state.clone(), token));
+    let token = shutdown.token();
+    shutdown.spawn("waking", wake::keep_waking(state.clone(), token));
 }

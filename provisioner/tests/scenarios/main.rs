@@ -28,4 +28,5 @@ mod objects;
 mod publish;
 mod read;
 mod support;
+mod wake;
 mod wrong;

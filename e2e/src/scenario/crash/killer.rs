@@ -15,6 +15,10 @@ use crate::kit::faults::on;
 
 const DAEMON: &str = "node-daemon";
 const PROVISIONER: &str = "provisioner";
+/// Milliseconds between two kills. A killed container is back after some three seconds: with shorter pauses hardly anything
+/// runs, volumes wait rather than being interrupted, and the test takes three times as long.
+const SHORTEST_PAUSE: u64 = 500;
+const LONGEST_PAUSE: u64 = 7500;
 
 pub(super) struct Killer {
     scope: Scope,
@@ -69,7 +73,8 @@ impl Killer {
             if hit && victim.aimed {
                 Counts::add(&self.counts.aimed, 1);
             }
-            let pause = Duration::from_millis(300 + self.random.next() % 2700);
+            let pause = self.random.next() % (LONGEST_PAUSE - SHORTEST_PAUSE) + SHORTEST_PAUSE;
+            let pause = Duration::from_millis(pause);
             tokio::time::sleep(pause).await;
         }
         Ok(())

@@ -75,7 +75,6 @@ fn wrong_volumes(node: &str, pool: &str) -> Vec<Wrong> {
             &json!({ "accessibility": null }),
             &["spec.accessibility.nodes is empty"],
         ),
-        wrong("pool", &json!({ "poolName": "tape" }), &["tape"]),
         wrong(
             "absent",
             &json!({ "poolName": "LocalStorage_PoolTape" }),
@@ -90,8 +89,8 @@ fn wrong_volumes(node: &str, pool: &str) -> Vec<Wrong> {
     ]
 }
 
-/// What the schema does not take: field, value, and what the API server says of it.
-fn not_taken() -> [(&'static str, Value, &'static str); 3] {
+/// What the schema or the webhook does not take: field, value, and what the API server says of it.
+fn not_taken() -> [(&'static str, Value, &'static str); 4] {
     [
         ("replicaNumber", json!(9), "spec.replicaNumber"),
         (
@@ -100,6 +99,7 @@ fn not_taken() -> [(&'static str, Value, &'static str); 3] {
             "spec.requiredCapacityBytes",
         ),
         ("poolName", json!(7), "poolName"),
+        ("poolName", json!("tape"), "spec.poolName is \"tape\""),
     ]
 }
 

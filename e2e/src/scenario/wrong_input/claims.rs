@@ -1,19 +1,20 @@
 //! Objects of Hawser's own that ask for what can't be: claims for disks, growth by hand.
 
 use anyhow::{Context, Result, ensure};
-use hawser_api::{
-    ClaimPhase, DiskClaimState, LocalDisk, LocalDiskClaim, LocalVolumeExpand, OperationState, names,
-};
+use hawser_api::{ClaimPhase, DiskClaimState, LocalDisk, LocalDiskClaim, LocalVolumeExpand, names};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{NAME, PATIENCE, Stage};
+use super::{NAME, PATIENCE, Stage, refused};
+use crate::kit::Scope;
 use crate::kit::volumes::delete;
-use crate::kit::{Pending, Scope, wait_for};
 
 /// More bytes than any disk has.
 const PETABYTE: i64 = 1 << 50;
+
+/// Instead of the reason of an event: the API server does not take it.
+const REFUSED: &str = "refused";
 
 /// A claim for disks that is wrong in one thing.
 struct Wrong {
@@ -80,28 +81,23 @@ fn all_wrong(node: &str, disk_type: &str, disks: &Disks) -> Vec<Wrong> {
         ..wrong(
             "node",
             json!({}),
-            "UnknownNode",
+            REFUSED,
             &["spec.nodeName is \"nowhere\""],
         )
     };
-    let mut system = wrong("owner", type_only, "WrongClaim", &["spec.owner is system"]);
+    let mut system = wrong("owner", type_only, REFUSED, &["spec.owner is system"]);
     system.spec["owner"] = json!(names::owners::SYSTEM);
     vec![
         wrong("size", size, "NoDisk", &[&format!("{PETABYTE} are asked")]),
         wrong(
             "type",
             json!({ "diskType": "ssd" }),
-            "WrongClaim",
+            REFUSED,
             &["\"ssd\"", "HDD, SSD or NVMe"],
         ),
-        wrong("path", path, "WrongClaim", &["\"/dev/../etc/passwd\""]),
+        wrong("path", path, REFUSED, &["\"/dev/../etc/passwd\""]),
         wrong("name", name, "NoDisk", &[stranger]),
-        wrong(
-            "all",
-            json!({}),
-            "WrongClaim",
-            &["spec.description is empty"],
-        ),
+        wrong("all", json!({}), REFUSED, &["spec.description is empty"]),
         wrong(
             "reserved",
             json!({ "localDiskNames": [reserved] }),
@@ -116,7 +112,7 @@ fn all_wrong(node: &str, disk_type: &str, disks: &Disks) -> Vec<Wrong> {
     ]
 }
 
-/// Each of them waits, and says for what; no disk changes hands.
+/// Each of them is refused, or waits and says for what; no disk changes hands.
 pub(super) async fn disks(scope: &Scope, stage: &Stage) -> Result<String> {
     let before = given(scope, &stage.asked).await?;
     let reserved = one(scope, "reserved", &stage.asked, |disk| disk.spec.reserved).await?;
@@ -130,13 +126,22 @@ pub(super) async fn disks(scope: &Scope, stage: &Stage) -> Result<String> {
     };
     let wrong = all_wrong(&stage.asked, &stage.disk_type, &disks);
     let claims: Api<LocalDiskClaim> = scope.cluster();
+    let mut said = Vec::new();
     for one in &wrong {
         let object = json!({
             "apiVersion": "hwameistor.io/v1alpha1", "kind": "LocalDiskClaim", "metadata": { "name": one.object() }, "spec": one.spec,
         });
-        Scope::apply(&claims, &one.object(), object).await?;
+        let words: Vec<&str> = one.words.iter().map(String::as_str).collect();
+        if one.reason == REFUSED {
+            said.push(refused(&claims, &one.object(), object, &words).await?);
+        } else {
+            Scope::apply(&claims, &one.object(), object).await?;
+        }
     }
-    let mut said = Vec::new();
+    let wrong: Vec<Wrong> = wrong
+        .into_iter()
+        .filter(|one| one.reason != REFUSED)
+        .collect();
     for one in &wrong {
         let mut words: Vec<&str> = one.words.iter().map(String::as_str).collect();
         said.push(waits(scope, &one.object(), &words).await?);
@@ -202,7 +207,7 @@ async fn given(scope: &Scope, node: &str) -> Result<Vec<(String, Option<String>)
         .collect())
 }
 
-/// Growth of a volume that is not there: the operation fails with a sentence.
+/// Growth of a volume that is not there: the operation is refused.
 pub(super) async fn growth_by_hand(scope: &Scope) -> Result<String> {
     let name = format!("{NAME}-by-hand");
     let operations: Api<LocalVolumeExpand> = scope.cluster();
@@ -210,21 +215,11 @@ pub(super) async fn growth_by_hand(scope: &Scope) -> Result<String> {
         "apiVersion": "hwameistor.io/v1alpha1", "kind": "LocalVolumeExpand", "metadata": { "name": name },
         "spec": { "volumeName": "pvc-of-nobody", "requiredCapacityBytes": 1 << 30 },
     });
-    Scope::apply(&operations, &name, object).await?;
-    let said = wait_for("the operation to fail", PATIENCE, || async {
-        let status = operations.get(&name).await?.status.unwrap_or_default();
-        let fits = status
-            .message
-            .contains("spec.volumeName is \"pvc-of-nobody\"");
-        Ok(if status.state == OperationState::Failed && fits {
-            Ok(status.message)
-        } else {
-            Err(Pending::because(format!("its status is {status:?}")))
-        })
-    })
-    .await?;
-    delete(&operations, &name).await?;
-    Ok(said)
+    let words = [
+        "spec.volumeName is \"pvc-of-nobody\"",
+        "no LocalVolume of that name",
+    ];
+    refused(&operations, &name, object, &words).await
 }
 
 #[cfg(test)]

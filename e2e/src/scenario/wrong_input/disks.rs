@@ -231,9 +231,12 @@ impl Disks {
         pod(&self.scope, "second", "second", json!({})).await?;
         let (pods, claims): (Api<Pod>, Api<PersistentVolumeClaim>) =
             (self.scope.api(), self.scope.api());
-        let needs = format!("pool {}: 1 volume needs 100.0 MiB", self.pool);
-        let none = format!("no {} pool for claim {NAME}/second", self.spare.disk_type);
-        let words = ["FailedScheduling", &needs, "free of", &none];
+        let class = self.spare.disk_type.to_lowercase();
+        let (full, none) = (
+            format!("{class} pool: "),
+            format!("no {class} pool for claim {NAME}/second"),
+        );
+        let words = ["FailedScheduling", &full, " free, needs 100", &none];
         let said = self.scope.told(&pods, "second", &words, PATIENCE).await?;
         for name in ["second", "first"] {
             delete(&pods, name).await?;

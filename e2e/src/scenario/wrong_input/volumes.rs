@@ -1,15 +1,18 @@
 //! Volumes that can't be made, used or grown as asked.
 
 use anyhow::{Context, Result, ensure};
+use hawser_api::names;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Api;
 use serde_json::json;
 
-use super::{HUGE, NAME, PATIENCE, Stage, claim, class_at_once, pod};
+use super::{HUGE, NAME, PATIENCE, Stage, at_once, claim, class_at_once, pod, refused};
 use crate::kit::Scope;
 use crate::kit::pods::node_of;
 
-/// A parameter that is unknown or not served: said at the claim; where binding waits for a pod, at the pod.
+/// A parameter that is wrong or unknown: the class is refused. One that is not served: said at the claim; where binding waits for a pod, at
+/// the pod.
 pub(super) async fn parameters(scope: &Scope, stage: &Stage) -> Result<String> {
     let wrong = [
         (
@@ -22,6 +25,8 @@ pub(super) async fn parameters(scope: &Scope, stage: &Stage) -> Result<String> {
             ("convertible", "true"),
             ["\"convertible\" is \"true\"", "leave it out"],
         ),
+    ];
+    for (name, parameter, words) in [
         (
             "flavour",
             ("flavour", "sweet"),
@@ -32,7 +37,11 @@ pub(super) async fn parameters(scope: &Scope, stage: &Stage) -> Result<String> {
             ("poolClass", "TAPE"),
             ["\"poolClass\" is \"TAPE\"", "HDD, SSD or NVMe"],
         ),
-    ];
+    ] {
+        let class = format!("{NAME}-{name}");
+        let object = at_once(&class, &stage.disk_type, &parameter);
+        refused(&scope.cluster::<StorageClass>(), &class, object, &words).await?;
+    }
     // The first, so that the webhook has heard of it when its pod comes.
     let late = format!("{NAME}-late");
     scope
@@ -59,17 +68,22 @@ pub(super) async fn parameters(scope: &Scope, stage: &Stage) -> Result<String> {
         .await
 }
 
+/// As sentences have the class of a pool: `ssd`.
+fn class_in_words(pool: &str) -> Result<String> {
+    let class = names::pools::class_of(pool).context("the pool has no class")?;
+    Ok(class.to_string().to_lowercase())
+}
+
 /// A claim larger than any pool: the pod says why, for every node, with numbers.
 pub(super) async fn too_large(scope: &Scope, stage: &Stage) -> Result<String> {
     claim(scope, "huge", NAME, "ReadWriteOnce", HUGE).await?;
     pod(scope, "huge", "huge", json!({})).await?;
     let nodes = scope.lab.nodes()?.len();
-    let pool = &stage.pools[0].name;
+    let pool = class_in_words(&stage.pools[0].name)?;
     let words = [
         "FailedScheduling",
-        &format!("0/{nodes} nodes are available"),
-        &format!("pool {pool}"),
-        "100.0 TiB",
+        &format!("0/{nodes} nodes are available: {nodes} {pool} pool: "),
+        "needs 100 TiB",
     ];
     let pods: Api<Pod> = scope.api();
     let said = scope.told(&pods, "huge", &words, PATIENCE).await?;
@@ -123,7 +137,11 @@ pub(super) async fn growth(scope: &Scope) -> Result<String> {
     scope.pod_ready("grow", PATIENCE).await?;
     scope.ask("grow", HUGE).await?;
     let claims: Api<PersistentVolumeClaim> = scope.api();
-    let words = ["VolumeResizeFailed", "can't grow to 100 TiB", "pool "];
+    let words = [
+        "VolumeResizeFailed",
+        "can't grow to 100 TiB",
+        "free, needs 100 TiB",
+    ];
     let said = scope.told(&claims, "grow", &words, PATIENCE).await?;
     let size = scope.capacity_of("grow").await?;
     ensure!(

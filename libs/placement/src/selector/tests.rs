@@ -6,10 +6,10 @@ use super::*;
 fn labelled(labels: &[(&str, &str)]) -> Node {
     let labels = labels
         .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .map(|(key, value)| (Name::from(*key), Name::from(*value)))
         .collect();
     Node {
-        labels,
+        labels: std::sync::Arc::new(labels),
         ..Node::new("n1")
     }
 }
@@ -67,7 +67,8 @@ fn each_operator_on_a_label_that_is_there_and_one_that_is_not() {
         (need("missing", "Lt", &["0"]), false),
         (need("disktype", "Gt", &["0"]), false),
         (need("empty", "In", &[""]), true),
-        (need("cores", "Gt", &["-9223372036854775808"]), true),
+        (need("cores", "Gt", &["015"]), true),
+        (need("cores", "Lt", &["9223372036854775807"]), true),
     ];
     for (requirement, matches) in table {
         assert_eq!(
@@ -90,6 +91,11 @@ fn what_the_api_would_refuse_matches_nothing() {
         need("cores", "Gt", &["1", "2"]),
         need("cores", "Gt", &["many"]),
         need("cores", "Lt", &["1.5e3"]),
+        need("cores", "Lt", &["9223372036854775808"]),
+        need("cores", "Gt", &["-1"]),
+        need("cores", "Gt", &["+1"]),
+        need("not a key", "Exists", &[]),
+        need("missing", "NotIn", &["not/a/value"]),
         need("disktype", "Near", &["ssd"]),
     ];
     for requirement in wrong {

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hawser_placement::selector::{Effect, Taint, Toleration, TolerationOperator};
 use hawser_placement::{
@@ -78,7 +79,7 @@ fn pool(index: usize) -> BoxedStrategy<Pool> {
 }
 
 fn reservation() -> BoxedStrategy<Reservation> {
-    (0..6usize, 0..2usize, 1..4u64, any::<bool>())
+    (0..12usize, 0..2usize, 1..4u64, any::<bool>())
         .prop_map(|(volume, pool, size, thin)| Reservation {
             volume: format!("v{volume}").into(),
             owner: "default/other".into(),
@@ -101,10 +102,10 @@ fn node(index: usize) -> BoxedStrategy<Node> {
     )
         .prop_map(
             move |(pools, (zone, label, taint), reservations, volume_limit, storage)| Node {
-                labels: BTreeMap::from([(
-                    "disk".to_owned(),
-                    if label == 0 { "slow" } else { "fast" }.to_owned(),
-                )]),
+                labels: Arc::new(BTreeMap::from([(
+                    "disk".into(),
+                    if label == 0 { "slow" } else { "fast" }.into(),
+                )])),
                 taints: (taint == 0)
                     .then(|| Taint {
                         key: "dedicated".into(),
@@ -152,18 +153,24 @@ fn new_volume(copies: std::ops::RangeInclusive<u8>) -> BoxedStrategy<VolumeKind>
         prop::bool::weighted(0.2),
         copies,
         source,
-        prop::bool::weighted(0.2),
+        (
+            prop::bool::weighted(0.2),
+            prop::option::weighted(0.3, prop_oneof![Just(Order::Spread), Just(Order::BinPack)]),
+        ),
     )
-        .prop_map(|(class, size, thin, copies, source, anywhere)| {
-            VolumeKind::New(NewVolume {
-                class,
-                size: Bytes(extents(size).0 - 1),
-                thin,
-                copies,
-                source,
-                anywhere,
-            })
-        })
+        .prop_map(
+            |(class, size, thin, copies, source, (anywhere, strategy))| {
+                VolumeKind::New(NewVolume {
+                    strategy,
+                    class,
+                    size: Bytes(extents(size).0 - 1),
+                    thin,
+                    copies,
+                    source,
+                    anywhere,
+                })
+            },
+        )
         .boxed()
 }
 

@@ -49,6 +49,11 @@ impl Call {
         )
     }
 
+    /// Whether it tells waiting pods that there is room, which a provisioner does once when it begins to lead.
+    pub(crate) fn wakes(&self) -> bool {
+        self.plural() == "csidrivers"
+    }
+
     /// The plural of the kind, e.g. `localvolumes`.
     pub(crate) fn plural(&self) -> &str {
         self.place.collection.rsplit('/').next().unwrap_or_default()
