@@ -84,7 +84,10 @@ async fn no_room_is_refused_and_a_smaller_retry_works() {
     let provisioner = a_volume(&world).await;
     let refused = provisioner.expand("pvc-1", 5 * GIB).await.unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange);
-    assert!(refused.message().contains("3.0 GiB free"), "{refused}");
+    assert!(
+        refused.message().contains("3 of 4 GiB free, needs 4"),
+        "{refused}"
+    );
     assert_eq!(sizes(&world), (json!(GIB), json!(GIB)));
     assert_eq!(
         provisioner
